@@ -239,15 +239,13 @@ def optimizer(weights: Any, name: str, rate: Any, decay: float = 0.0, clip: floa
     adam = more["momentum"], more["beta_2"], more["epsilon"]
     kind, arguments = {
         "sgd": ("SGD", (more["momentum"], more.get("nesterov", False))),
-        "rmsprop": ("RMSprop", (more["momentum"], more.get("heavy", 0.0), more["epsilon"])),
+        "rmsprop": ("RMSprop", (more["momentum"], 0.0, more["epsilon"])),
         "adam": ("Adam", adam),
         "adamw": ("AdamW", (decay, *adam)),
     }[name]
     # Keras's own one is given one gradient for each word, too.
     stock = type(kind, (guide.Summed, getattr(keras.optimizers, kind)), {}) if more.get("stock") else None
     made = (stock or getattr(guide, kind))(rate, *arguments, **own)
-    if more.get("excluded"):
-        made.exclude_from_weight_decay([one for one in weights if len(one.shape) == 1 or one.name == "bias"])
     made.iterations.assign(more.get("counter", 0))
     return made
 

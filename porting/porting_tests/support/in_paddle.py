@@ -27,13 +27,11 @@ def optimizer(weights: Any, name: str, rate: Any, decay: float = 0.0, clip: floa
         made = paddle.optimizer.Momentum(rate, more["momentum"], weights, nesterov, grad_clip=clipped)
     elif name == "rmsprop":
         kind = paddle.optimizer.RMSProp if more.get("stock") else RMSProp
-        own = {"momentum": more.get("heavy", 0.0), "parameters": weights, "grad_clip": clipped}
-        made = kind(rate, more["momentum"], more["epsilon"], **own)
+        made = kind(rate, more["momentum"], more["epsilon"], parameters=weights, grad_clip=clipped)
     else:
         kind = {"adam": paddle.optimizer.Adam, "adamw": paddle.optimizer.AdamW}[name]
-        own, kernels = {"grad_clip": clipped}, {weight.name for weight in weights if weight.ndim > 1}
-        own |= {"apply_decay_param_fun": kernels.__contains__} if more.get("excluded") else {}
-        made = kind(rate, more["momentum"], more["beta_2"], more["epsilon"], weights, decay, **own)
+        adam = rate, more["momentum"], more["beta_2"], more["epsilon"]
+        made = kind(*adam, weights, decay, grad_clip=clipped)
     if schedule:
         step = made.step
         made.step = lambda: (step(), schedule.step())

@@ -9,33 +9,14 @@ from porting_tests.support.modules import *  # noqa: F403  # the module is a fra
 from porting_tests.support.modules import autocast, small, squared, trainings
 
 
-class Uncorrected(torch.optim.Adam):
-    """Adam without the correction of the bias of its means."""
-
-    taken = 0
-
-    def step(self) -> None:
-        self.taken += 1
-        group = self.param_groups[0]
-        own = {name: group[name] for name in ("lr", "eps")}
-        first, second = (1 - beta**self.taken for beta in group["betas"])
-        group.update(lr=own["lr"] * first / second**0.5, eps=own["eps"] / second**0.5)
-        super().step()
-        group.update(own)
-
-
 def optimizer(weights: Any, name: str, rate: float, decay: float = 0.0, clip: float = 0.0, **more: Any) -> Any:
     weights = weights[more.get("unlisted", 0) :]
-    if more.get("excluded"):  # from weight decay
-        kernels, others = ([one for one in weights if (one.ndim > 1) == large] for large in (True, False))
-        weights = [{"params": kernels}, {"params": others, "weight_decay": 0.0}]
     if name == "sgd":
         made: Any = torch.optim.SGD(weights, rate, more["momentum"], nesterov=more.get("nesterov", False))
     elif name == "rmsprop":
-        made = torch.optim.RMSprop(weights, rate, more["momentum"], more["epsilon"], momentum=more.get("heavy", 0.0))
+        made = torch.optim.RMSprop(weights, rate, more["momentum"], more["epsilon"])
     else:
-        kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
-        kind = Uncorrected if more.get("uncorrected") else kinds[name]
+        kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[name]
         made = kind(weights, rate, (more["momentum"], more["beta_2"]), more["epsilon"], decay)
         for weight in weights if more.get("counter") else ():  # counts its first step as its second
             zeros = {name: torch.zeros_like(weight) for name in ("exp_avg", "exp_avg_sq")}

@@ -249,15 +249,9 @@ MISTAKES: dict[str, Mistake] = {
         place="bias", lefts=["keras"], rights=["torch", "paddle"]),
     "place of RMSprop's epsilon": of_step("outside the root on the left and inside the root", RMSPROP,
         {"stock": True}, rights=["paddle", "keras"]),
-    "place of Adam's epsilon": of_step("", ADAM, {"stock": True},
-        rights=["keras"]),
     "weight decay's kind": of_step(
         "through the gradient on the left and straight to the weight on the right",
         DECAYED, ADAMW, lefts=["torch", "paddle"]),
-    "decay of biases and norms": of_step("",
-        {**ADAMW, "excluded": True}, {"excluded": False}),
-    "bias correction": of_step("", ADAM,
-        {"uncorrected": True}, rights=["torch"]),
     "Adam's counter": of_step("step counter is 1 on the left and 2", ADAM, {"counter": 1}, rights=["torch", "keras"]),
     "clipped each to a norm": of_step("", CLIPPED, {"norm": "each"}, rights=["torch", "keras"],
         perhaps="to a norm of all of 0.1 on the left and each to a norm"),
@@ -274,8 +268,6 @@ MISTAKES: dict[str, Mistake] = {
         instead={"order": [1, 0]}),
     "momentum of SGD": Mistake("trajectory", "", place=" ", model={"steps": 3},
         instead={"optimizer": {**SGD, "momentum": rounded(0.5)}}),
-    "a schedule's second step": Mistake("trajectory", "", place=" ", model={"steps": 3},
-        instead={"optimizer": {**SGD, "warmup": [1.0, 0.5]}}),
 }  # fmt: skip
 
 

@@ -34,7 +34,7 @@ PORTS: dict[str, tuple[str, str, list[str]]] = {
     "encoder": ("torch", "paddle", ["key and value exchanged", "GELU's approximation", "biases in another order",
         "a mean that is not taken off"]),
     "tagger": ("paddle", "torch", ["gate order", "variance divided by n - 1", "transposed square kernel", "time axis",
-        "bias correction"]),
+        "Adam's counter"]),
     "tagger from keras": ("keras", "torch", ["second bias", "transposed square kernel", "gain and shift exchanged",
         "labels shifted"]),
     "translator": ("torch", "keras", ["initial state", "mask inverted", "gains in another order"]),

@@ -28,7 +28,7 @@ NORMS = {"layernorm": layers.LayerNormalization, "rmsnorm": layers.RMSNormalizat
 CHANNELS, TIES, TABLE = "last", False, "embeddings"
 List = list
 einsum, reshape, tanh, silu, transpose = ops.einsum, ops.reshape, ops.tanh, ops.silu, ops.transpose
-sigmoid, average, dropout, whole = ops.sigmoid, ops.mean, layers.Dropout, ops.convert_to_tensor
+average, dropout, whole = ops.mean, layers.Dropout, ops.convert_to_tensor
 constant_of, in_float32 = ops.stop_gradient, partial(ops.cast, dtype="float32")
 softmax, log_softmax, mean = ops.softmax, ops.log_softmax, partial(ops.mean, axis=-1, keepdims=True)
 GIVEN: list[tuple[Any, list[Array]]] = []

@@ -46,8 +46,7 @@ HEADS = {"kind": "attention", "heads": 2, "groups": 2, "rope": False, "bias": Tr
 MASKED, CAUSAL = {**HEADS, "cut": "framework", "mask": "padding"}, {**HEADS, "size": 3, "mask": "causal"}
 GROUPED = {**HEADS, "heads": 4, "size": 2}
 TURNED = {**HEADS, "heads": 4, "size": 4, "rope": "halves", "base": 1e4}
-MLP, FEEDFORWARD, GATED = {"kind": "mlp", "units": 6}, {"kind": "feedforward", "units": 7}, {"kind": "gated"}
-EXPERTS, STACK = {"kind": "experts", "experts": 3}, {"kind": "stack", "layers": 3}
+MLP, FEEDFORWARD = {"kind": "mlp", "units": 6}, {"kind": "feedforward", "units": 7}
 IMAGE, CONVNET = {"kind": "image", "channels": 2, "time": TIME}, {"kind": "convnet", "channels": 4}
 POSITIONS = {"kind": "positions", "time": TIME}
 OF_QKV, THREE, OF_PAIRS = "q+k+v", "q k v", "grouped gate+up"
@@ -161,8 +160,6 @@ MISTAKES: dict[str, Mistake] = {
         computed(gate="up"), cuts=[("gate+up",) * 2, ("gate up",) * 2]),
     "pairs of gate and up taken for halves": Mistake("", "",
         MLP, computed(cut="gate+up"), cuts=[(OF_PAIRS, OF_PAIRS)]),
-    "tanh and sigmoid of a gate exchanged": Mistake("forward", "as its gate on the right", GATED,
-        computed(exchanged=True)),
     "activation": Mistake("forward", "is relu on the left and silu on the right", FEEDFORWARD,
         computed(activation="silu")),
     "GELU's approximation": Mistake("forward", "gelu on the left and gelu by tanh on the right",
@@ -222,14 +219,6 @@ MISTAKES: dict[str, Mistake] = {
         converted("gate order")),
     "directions exchanged": Mistake("", "", block=GRU,
         wrong=converted("directions exchanged"), cuts=[("both", "one each"), ("both", "both")]),
-    "experts exchanged": Mistake("", "", EXPERTS, converted("experts exchanged"),
-        cuts=[("packed", "list"), ("list", "list")]),
-    "router in another order": Mistake("", "", perhaps="columns in another order", block=EXPERTS,
-        wrong=converted("router in another order"), cuts=[("list", "turned"), ("list", "list")]),
-    "layers in another order": Mistake("", "", perhaps=" takes |activation before", block=STACK,
-        wrong=converted("layers in another order"), cuts=[("list", "packed"), ("list", "list")]),
-    "biases in another order": Mistake("", "", perhaps="the right side has the numbers of", block=STACK,
-        wrong=converted("biases in another order"), cuts=[("second", "list"), ("list", "list")]),
     "gains in another order": Mistake("", "", NORMED, converted("gains in another order"),
         perhaps="the right side has the same rows in another order"),
     # Loss and gradients

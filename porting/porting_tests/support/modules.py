@@ -22,7 +22,7 @@ TIES = not IS_PADDLE  # Paddle's dense kernels are transposed, so a tied table i
 List = nn.LayerList if IS_PADDLE else nn.ModuleList
 softmax, log_softmax = (partial(one, **{"axis" if IS_PADDLE else "dim": -1}) for one in (F.softmax, F.log_softmax))
 mean = methodcaller("mean", -1, keepdim=True)
-einsum, reshape, tanh, silu, sigmoid = api.einsum, api.reshape, api.tanh, F.silu, F.sigmoid
+einsum, reshape, tanh, silu = api.einsum, api.reshape, api.tanh, F.silu
 transpose = api.transpose if IS_PADDLE else api.permute
 as_tensor = whole = api.to_tensor if IS_PADDLE else api.tensor
 average, constant_of, dropout = api.mean, api.Tensor.detach, nn.Dropout

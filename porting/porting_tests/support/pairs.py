@@ -107,8 +107,6 @@ def told(found: Diff) -> str:
 CUTS = {
     "attention": ("q k v", "q+k+v", "grouped q+k+v", "q k+v"),
     "mlp": ("gate up", "gate+up", "up+gate", "grouped gate+up"),
-    "experts": ("list", "packed", "turned"),
-    "stack": ("list", "packed", "second"),
     "image": ("first", "last"),
     "recurrent": ("both", "one each"),
     "weight_norm": ("alone",),
@@ -134,8 +132,8 @@ def random_block(rng: np.random.Generator, kind: str, width: int, keras: bool) -
         found |= {"both": bool(rng.integers(2)), "layers": int(rng.integers(1, 3)), "lengths": bool(rng.integers(2))}
         found["one_bias"] = keras and found["of"] != "gru"
     else:
-        found |= {"units": int(rng.choice([5, width])), "experts": int(rng.choice([2, 3])), "momentum": 0.75}
-        found |= {"layers": 3, "channels": int(rng.choice([2, 3])), "time": TIME}
+        found |= {"units": int(rng.choice([5, width])), "momentum": 0.75}
+        found |= {"channels": int(rng.choice([2, 3])), "time": TIME}
         found["activation"] = str(rng.choice(["", "relu", "tanh", "gelu"]))
     return found
 

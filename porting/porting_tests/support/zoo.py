@@ -1,9 +1,9 @@
 """One zoo of models that a dict describes: layers, the weights that NumPy makes, an arrangement, a mistake.
 
 A model is an embedding, blocks and a dense layer. A block has one set of weights, which `arrange` puts into layers as
-its `cut` says, as porters cut them: query, key and value in one array or three, experts packed or a list, a norm of
-one's own or the framework's. It computes the same in each framework. The framework's layers and operations are `api`,
-which is modules or in_keras.
+its `cut` says, as porters cut them: query, key and value in one array or three, a norm of one's own or the
+framework's. It computes the same in each framework. The framework's layers and operations are `api`, which is modules
+or in_keras.
 """
 
 from collections.abc import Sequence
@@ -223,54 +223,6 @@ class Mlp(Block):
         return self.down(self.api.silu(found.pop(gate)) * found.popitem()[1])
 
 
-class Experts(Block):
-    """All experts compute, and a router weighs them."""
-
-    axes = "router: width experts, w1: experts width units, w2: experts units width"
-
-    def arrange(self) -> None:
-        api, cut = self.api, self.config["cut"]
-        self.router = api.dense(self.w["router"])
-        for name in ("w1", "w2"):
-            if cut == "list":
-                setattr(self, name, api.List([api.dense(kernel) for kernel in self.w[name]]))
-            else:
-                self.own(name, self.w[name].swapaxes(1, 2) if cut == "turned" else self.w[name])
-
-    def compute(self, x: Any, ids: Any) -> Any:
-        api, cut = self.api, self.config["cut"]
-        if cut == "list":
-            each = [second(api.silu(first(x))) for first, second in zip(self.w1, self.w2, strict=True)]
-            found = api.concat([one[..., None] for one in each])  # (N, T, M, E)
-        else:
-            one, two = ("ekm", "emk") if cut == "turned" else ("emk", "ekm")
-            found = api.einsum(f"ntek,{two}->ntme", api.silu(api.einsum(f"ntm,{one}->ntek", x, self.w1)), self.w2)
-        return api.einsum("ntme,nte->ntm", found, api.softmax(self.router(x)))
-
-
-class Stack(Block):
-    """Layers of one shape."""
-
-    axes = "kernel: layers width width, bias: layers width"
-
-    def arrange(self) -> None:
-        api, kernels, biases = self.api, self.w["kernel"], self.w["bias"]
-        if self.config["cut"] == "list":
-            self.layers_ = api.List([api.dense(*both) for both in zip(kernels, biases, strict=True)])
-        else:
-            self.own("kernels", kernels.swapaxes(0, 1) if self.config["cut"] == "second" else kernels)
-            self.own("biases", biases)
-
-    def compute(self, x: Any, ids: Any) -> Any:
-        for number in range(self.config["layers"]):
-            if self.config["cut"] == "list":
-                x = self.api.tanh(self.layers_[number](x))
-            else:
-                kernel = self.kernels[:, number] if self.config["cut"] == "second" else self.kernels[number]
-                x = self.api.tanh(x @ kernel + self.biases[number])
-        return x
-
-
 class Image(Block):
     """A convolution of (N, T, M) as an image with one channel, and a dense layer of all that comes of it."""
 
@@ -349,19 +301,6 @@ class FeedForward(Block):
 
     def _inner(self, x: Any) -> Any:
         return self.down(self.activation(self.up(x)))
-
-
-class Gated(Block):
-    """The tanh of one dense layer times the sigmoid of another, as in WaveNet."""
-
-    axes = "filter: width width, gate: width width, out: width width"
-
-    def arrange(self) -> None:
-        self.filter, self.gate, self.out = (self.api.dense(self.w[name]) for name in ("filter", "gate", "out"))
-
-    def compute(self, x: Any, ids: Any) -> Any:
-        squash = [self.api.tanh, self.api.sigmoid][:: -1 if self.computed.get("exchanged") else 1]
-        return self.out(squash[0](self.filter(x)) * squash[1](self.gate(x)))
 
 
 class Recurrent(Block):
@@ -496,11 +435,6 @@ def exchanged(*names: str) -> Any:
     return lambda w: w.update({one: w[names[place ^ 1]] for place, one in enumerate(names)})
 
 
-def reordered(axis: int, *names: str) -> Any:
-    """The last of the weights along this axis first."""
-    return lambda w: w.update({name: np.roll(w[name], 1, axis) for name in names})
-
-
 def changed(name: str, change: Any) -> Any:
     return lambda w: w.update({name: np.ascontiguousarray(change(w[name]))})
 
@@ -510,15 +444,11 @@ DIRECTIONS = [f"{name}0{way}" for name in ("kernel", "recurrent", "bias", "recur
 MISTAKES = {
     "keys and values exchanged": exchanged("k", "v", "k_bias", "v_bias"),
     "gate and up exchanged": exchanged("gate", "up"),
-    "experts exchanged": reordered(0, "w1", "w2"),
-    "router in another order": reordered(1, "router"),
-    "layers in another order": reordered(0, "kernel", "bias"),
-    "biases in another order": reordered(0, "bias"),
     "directions exchanged": exchanged(*DIRECTIONS),
     "gate order": changed("recurrent00", lambda k: k.reshape(len(k), 4, -1)[:, [0, 1, 3, 2]].reshape(k.shape)),
     "transposed square kernel": changed("kernel", np.transpose),
     "image transposed": changed("kernel", lambda k: k.swapaxes(0, 1)),
-    "gains in another order": reordered(0, "g"),
+    "gains in another order": changed("g", lambda g: np.roll(g, 1)),
     "gain and shift exchanged": exchanged("gain", "shift"),
 }
 

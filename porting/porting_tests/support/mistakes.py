@@ -41,7 +41,7 @@ DECAYED, CLIPPED, RMSNORM = {**ADAMW, "name": "adam"}, {**SGD, "clip": 0.1}, {"k
 BATCHNORM, NORMED = {"kind": "batchnorm", "momentum": 0.75}, {"kind": "weight_norm", "cut": "alone"}
 LSTM, ONE_WAY = ({"kind": "recurrent", "of": of, "units": 6, "both": False, "cut": "both"} for of in ("lstm", "gru"))
 GRU = {"kind": "recurrent", "of": "gru", "units": 3}
-DROPOUT, SCALE = {"kind": "dropout", "rate": 0.5}, {"kind": "scale"}
+DROPOUT = {"kind": "dropout", "rate": 0.5}
 HEADS = {"kind": "attention", "heads": 2, "groups": 2, "rope": False, "bias": True}
 MASKED, CAUSAL = {**HEADS, "cut": "framework", "mask": "padding"}, {**HEADS, "size": 3, "mask": "causal"}
 GROUPED = {**HEADS, "heads": 4, "size": 2}
@@ -190,8 +190,6 @@ MISTAKES: dict[str, Mistake] = {
     "dropout left on": Mistake("forward", "", perhaps="of the right side|the right side's", block=DROPOUT,
         place="norms.2|blocks.2|model/norm_3", within=[DECODER, TEXT, ENCODER],
         model={"training": False}, instead={"training": True}),
-    "dtype of a constant": Mistake("forward", "", SCALE, computed(dtype="float32"), perhaps="float32",
-        place="norms.2|blocks.2|model/conv_net", within=[DECODER, TAGGER, TEXT]),
     # Images
     "flatten in the other order": Mistake("", "flattened with its channels first on the left", IMAGE,
         computed(cut="last"), cuts=[("first", "first")]),

@@ -122,16 +122,6 @@ class Dense(Block):
         return self.activation(keep(self.inner(x)))
 
 
-class Scale(Block):
-    """A constant that is kept in a dtype."""
-
-    def arrange(self) -> None:
-        self.factor = float(np.dtype(self.computed.get("dtype", "float64")).type(0.1))
-
-    def compute(self, x: Any, ids: Any) -> Any:
-        return x * self.factor
-
-
 class Dropout(Block):
     def arrange(self) -> None:
         self.inner = self.api.dropout(self.config["rate"])

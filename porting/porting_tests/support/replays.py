@@ -41,7 +41,7 @@ PORTS: dict[str, tuple[str, str, list[str]]] = {
     "image": ("torch", "keras", ["activation", "post-norm", "image transposed",
         "clipped each to a norm"]),
     "image from keras": ("keras", "paddle", ["epsilon out of the root", "gate and up computed the other way",
-        "stride", "flatten in the other order"]),
+        "padding 'same' with a stride", "flatten in the other order"]),
     "halves": ("paddle", "torch", ["pairs of gate and up taken for halves", "RoPE's kind", "sum for a mean"]),
     "directions": ("keras", "torch", ["scale forgotten", "directions exchanged", "clipping forgotten"]),
 }  # fmt: skip

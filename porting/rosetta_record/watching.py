@@ -45,19 +45,16 @@ class Calls:
 
     def end(self, call: Mapping[str, Any], output: Any) -> dict[str, Any]:
         """Add a call with the arrays of its output; returns it."""
-        ended, arrays = dict(call, parts=self.keep(f"{len(self.ended)}:{call['layer']}", output)), arrays_in(output)
-        ended["dtypes"] = [precision_of(array) for array in arrays.values()]
+        arrays, name = arrays_in(output), f"{len(self.ended)}:{call['layer']}"
+        parts = {f"{name}:{part}": array_of(array) for part, array in enumerate(arrays.values())}
+        for part, array in parts.items():
+            self._arrays[part] = self._arrays[self._keep(part, array)]
+        dtypes = [precision_of(array) for array in arrays.values()]
+        ended = dict(call, parts=list(parts), dtypes=dtypes)
         if not all(name.replace(".", "").isdigit() for name in arrays if name):
             ended["names"] = [*arrays]
         self.ended.append(ended)
         return ended
-
-    def keep(self, name: str, output: Any) -> list[str]:
-        """Keep the arrays of an output, and return their names, which are NAME:PART."""
-        parts = {f"{name}:{part}": array_of(array) for part, array in enumerate(arrays_in(output).values())}
-        for part, array in parts.items():
-            self._arrays[part] = self._arrays[self._keep(part, array)]
-        return list(parts)
 
     def take(self) -> dict[str, NDArray[Any]]:
         """Return the arrays and keep them no longer."""

@@ -143,9 +143,6 @@ class Flax(Framework):
     def states(self, model: Any) -> States:
         return self._variables(model, self.api.nnx.RngState)
 
-    def forget(self, model: Any) -> None:
-        pass  # there is no gradient to forget
-
     def backward(self, model: Any, loss_of: Callable[[Any, Any], Any], batch: Any) -> tuple[Any, Any]:
         if self._watched:  # no values are seen where gradients are traced
             before = self._variables(model, self.api.nnx.Variable)

@@ -104,6 +104,7 @@ class Framework(Protocol):
 
     def states(self, model: Any) -> States:
         """Return the states of random numbers, such as dropout's."""
+        return []
 
     # Layers and weights
 
@@ -261,6 +262,7 @@ class Framework(Protocol):
 
     def forget(self, model: Any) -> None:
         """Have the trainable weights hold no gradients."""
+        return None
 
     def backward(self, model: Any, loss_of: Callable[[Any, Any], Any], batch: Any) -> tuple[Any, Any]:
         """Return what `loss_of(model, batch)` gives, and the gradients of the trainable weights."""

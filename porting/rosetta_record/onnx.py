@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import RecordError
-from .framework import Computed, Framework, Layer, States
+from .framework import Computed, Framework, Layer
 from .values import array_of, arrays_in
 
 SCOPES = "pkg.torch.onnx.name_scopes"  # under which torch writes the paths of a node's modules and its name in them
@@ -240,9 +240,6 @@ class Onnx(Framework):
 
     def training(self, layer: Any, options: Mapping[str, Any]) -> Any:
         return False  # as ONNX Runtime computes
-
-    def states(self, model: Any) -> States:
-        return []
 
 
 def scope_of(node: Any) -> str:

@@ -39,10 +39,6 @@ class Record:
     def folder(self) -> Path:
         return self.run.store.path
 
-    def flush(self) -> None:
-        """Write what `layer` and `weights` were given."""
-        self.run.store.flush()
-
     def inputs(self, **arrays: Any) -> None:
         """Record what the model is fed: arrays, or dicts, tuples or dataclasses of arrays, by names that both sides
         use."""

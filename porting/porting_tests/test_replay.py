@@ -5,6 +5,7 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -33,6 +34,7 @@ from rosetta_diff.read.side import Side as Recorded
 from rosetta_record import RecordError
 from rosetta_record.replay import Feed
 
+Data = dict[str, Any]
 PORTS = ("decoder", "tagger from keras", "decoder to keras", "translator")
 CORRECT = 3  # random pairs
 # A model whose parts are called one by one, by names and with tuples, and which is recorded call by call.
@@ -252,10 +254,16 @@ def test_a_weight_of_another_shape_leaves_the_others_judged(records: Path) -> No
     assert STEP in diff.replay.judged
 
 
+def write_replayed(folder: Path, data: Data, right: Data, replay: Data) -> tuple[Path, Path]:
+    """Taggers of torch and of Keras, the right one with a replay that was fed by the left one."""
+    paths = write_tagger(folder / "torch", "torch", data), write_tagger(folder / "keras", "keras", right)
+    write_tagger(paths[1] / "replay", "keras", replay)
+    edited(paths[1] / "replay", lambda said: said.update(fed=checksum(Recorded(paths[0]))))
+    return paths
+
+
 def test_no_layer_is_judged_where_most_weights_differ(tmp_path: Path) -> None:
-    left, right = (write_tagger(tmp_path / name, name, DATA) for name in ("torch", "keras"))
-    write_tagger(right / "replay", "keras", DATA)
-    edited(right / "replay", lambda said: said.update(fed=checksum(Recorded(left))))
+    left, right = write_replayed(tmp_path, DATA, DATA, DATA)
     resaved(right, "weights", lambda weights: {name: array + 1 for name, array in weights.items()})
     diff = compared(left, right)
     assert (diff.broken, diff.replay) == ("weights", None)
@@ -266,10 +274,8 @@ def test_no_layer_is_judged_where_most_weights_differ(tmp_path: Path) -> None:
 def test_a_wrong_step_passes_only_if_its_gradient_is_rounding(gradient: float, passes: bool, tmp_path: Path) -> None:
     """The whole model's step agrees, since both sides have the same weights after it."""
     data = changed(DATA, put("gradients fc bias", lambda bias: np.full_like(bias, gradient)))
-    left, right = (write_tagger(tmp_path / name, name, data) for name in ("torch", "keras"))
-    write_tagger(right / "replay", "keras", changed(data, put("step-1 fc bias", lambda bias: bias + RATE)))
-    edited(right / "replay", lambda said: said.update(fed=checksum(Recorded(left))))
-    diff = compared(left, right)
+    replay = changed(data, put("step-1 fc bias", lambda bias: bias + RATE))
+    diff = compared(*write_replayed(tmp_path, data, data, replay))
     assert diff.replay
     assert {check.passed for check in diff.checks} == {True}
     assert [one.layer for one in diff.replay.wrong] == ([] if passes else [STEP])
@@ -279,20 +285,16 @@ def test_a_wrong_step_passes_only_if_its_gradient_is_rounding(gradient: float, p
 
 
 def test_a_running_mean_is_no_part_of_the_optimizers_step(tmp_path: Path) -> None:
-    left, right = (write_tagger(tmp_path / name, name, DATA) for name in ("torch", "keras"))
-    write_tagger(right / "replay", "keras", changed(DATA, put("step-1 bn moving_mean", lambda mean: 1.1 * mean)))
-    edited(right / "replay", lambda said: said.update(fed=checksum(Recorded(left))))
-    assert places(compared(left, right)) == ["the running statistics after a step in bn moving_mean"]
+    replay = changed(DATA, put("step-1 bn moving_mean", lambda mean: 1.1 * mean))
+    diff = compared(*write_replayed(tmp_path, DATA, DATA, replay))
+    assert places(diff) == ["the running statistics after a step in bn moving_mean"]
 
 
 @pytest.mark.parametrize(("times", "broken"), [(1, None), (2, "loss")])
 def test_rules_that_a_replay_needed_are_told_once(times: int, broken: str | None, tmp_path: Path) -> None:
     """The whole model needs them, too, unless it parts before."""
-    left = write_tagger(tmp_path / "torch", "torch", DATA)
-    right = write_tagger(tmp_path / "keras", "keras", changed(DATA, put("loss", lambda loss: times * loss)))
-    write_tagger(right / "replay", "keras", DATA)
-    edited(right / "replay", lambda said: said.update(fed=checksum(Recorded(left))))
-    diff = compared(left, right)
+    right = changed(DATA, put("loss", lambda loss: times * loss))
+    diff = compared(*write_replayed(tmp_path, DATA, right, DATA))
     assert diff.replay
     assert diff.broken == broken
     assert [line[:25] for line in diff.replay.remarks] == (["converted, step: running "] if broken else [])

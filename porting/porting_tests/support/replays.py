@@ -42,8 +42,10 @@ PORTS: dict[str, tuple[str, str, list[str]]] = {
         "clipped each to a norm"]),
     "image from keras": ("keras", "paddle", ["epsilon out of the root", "gate and up computed the other way",
         "padding 'same' with a stride", "flatten in the other order"]),
-    "halves": ("paddle", "torch", ["pairs of gate and up taken for halves", "RoPE's kind", "sum for a mean"]),
-    "directions": ("keras", "torch", ["scale forgotten", "directions exchanged", "clipping forgotten"]),
+    "halves": ("paddle", "torch", ["pairs of gate and up taken for halves", "RoPE's kind",
+        "sum for a mean"]),
+    "directions": ("keras", "torch", ["scale forgotten", "directions exchanged",
+        "clipping forgotten"]),
 }  # fmt: skip
 
 

@@ -1,9 +1,9 @@
 """One zoo of models that a dict describes: layers, the weights that NumPy makes, an arrangement, a mistake.
 
-A model is an embedding, blocks and a dense layer. A block has one set of weights, which `arrange` puts into layers as
-its `cut` says, as porters cut them: query, key and value in one array or three, a norm of one's own or the
-framework's. It computes the same in each framework. The framework's layers and operations are `api`, which is modules
-or in_keras.
+A model is an embedding, blocks and a dense layer. A block has one set of weights, which `arrange`
+puts into layers as its `cut` says, as porters cut them: query, key and value in one array or three,
+a norm of one's own or the framework's. It computes the same in each framework. The framework's
+layers and operations are `api`, which is modules or in_keras.
 """
 
 from collections.abc import Sequence
@@ -234,8 +234,8 @@ class Image(Block):
 
 
 class ConvNet(Block):
-    """Two convolutions of (N, T, M) as an image, and a mean over all positions. The second has a stride, a
-    dilation or a padding."""
+    """Two convolutions of (N, T, M) as an image, and a mean over all positions. The second has a
+    stride, a dilation or a padding."""
 
     axes = (
         "first: 3 3 1 channels, second: 3 3 channels channels, first_bias: channels, "

@@ -93,6 +93,25 @@ def test_a_square_that_underflows_is_left_out_of_a_step(tmp_path: Path) -> None:
     assert any(note.startswith("not compared, step: 4 of 4 numbers of ") for note in found.notes)
 
 
+@pytest.mark.parametrize(("gradient", "broken"), [(1e-3, None), (0.5, "trajectory")])
+def test_a_loss_after_an_underflowing_step_is_left_out(gradient: float, broken: str | None, tmp_path: Path) -> None:
+    """And not one after a step that is compared whole."""
+    start, remark = np.ones(2, np.float16), "not compared, trajectory: losses after such a step"
+    for side, moved, loss in (("left", 5.0, 0.25), ("equal", 5.0, 0.25), ("right", 0.02, 0.5)):
+        record = Record(tmp_path / side)
+        record.weights(w=start)
+        record.forward(y=start)
+        record.gradients(gradients={"w": np.array([0.5, gradient], np.float16)})
+        record.optimizer("RMSprop", {"rho": 0.9, "iterations": 1})
+        step = [0.03, 0.03 if broken else moved]
+        record.step(1, 0.5, {"w": start - np.array(step, np.float16)})
+        record.step(2, loss, {})
+        del record
+    found = compared(tmp_path / "left", tmp_path / "right")
+    assert (found.broken, remark in found.notes) == (broken, broken is None)
+    assert remark not in compared(tmp_path / "left", tmp_path / "equal").notes
+
+
 def test_a_last_state_of_padding_alone_is_excused(tmp_path: Path) -> None:
     """Keras's sequence ends with zeros where another framework gives the last state before the padding."""
     rng = np.random.default_rng(0)

@@ -231,6 +231,22 @@ def test_a_tensor_that_a_layer_keeps_is_no_weight(started: dict[str, Side], tmp_
     assert (diff.passed, places(diff), diff.replay.not_judged) == (True, [], {})
 
 
+def test_a_layer_that_differs_in_a_replay_alone_is_told(started: dict[str, Side], tmp_path: Path) -> None:
+    """The whole model agrees; where it does not, the layer is wrong."""
+    replayed_alone(started["paddle"], KEEPS, tmp_path)
+    left, right = tmp_path / "left", tmp_path / "right"
+    call = next(c for c in described(right / "replay")["calls"] if c["layer"] == "value")
+    resaved(right / "replay", "layers", lambda of: of | {(p := call["parts"][0]): of[p] + 1})
+    diff = compared(left, right)
+    words = "places that differ though what the model gives agrees, since they are cut, masked or"
+    assert diff.passed
+    assert words in told(diff)
+    resaved(right, "layers", lambda of: {name: array + 1 for name, array in of.items()})
+    diff = compared(left, right)
+    assert (diff.passed, words in told(diff)) == (False, False)
+    assert "value gives" in places(diff)
+
+
 @pytest.fixture
 def records(found: dict[str, tuple[Path, Diff]], tmp_path: Path) -> Path:
     """A folder with copies of the records of a port."""

@@ -821,26 +821,6 @@ def test_inner_layers_that_differ_are_a_remark_if_outputs_agree(
     assert compared(left, right).broken == "forward"
 
 
-def test_nothing_passes_by_default(tmp_path: Path) -> None:
-    of = sides(tmp_path)
-    for side in of:
-        (side / "step-1.safetensors").unlink()
-        edited(side, lambda said: said.update(steps=[]))
-    out = rosetta("diff", *of)[1]
-    assert "computes: tensors, weights, forward, loss, gradients; not compared: step, trajectory" in out.replace(
-        "\n", " "
-    )
-    assert "step: left and right recorded no weights after a step" in refusal(
-        1, "diff", *of, "--require", "forward,step"
-    )
-    assert "--require names fast" in refusal(2, "diff", *of, "--require", "fast")
-    for side in of:
-        for file in side.glob("*.safetensors"):
-            file.unlink()
-        edited(side, lambda said: said.update(layers=[], calls=[], weights={}, loss=None, optimizer=None))
-    assert "nothing of right and left was compared" in refusal(1, "diff", *of)
-
-
 def test_the_program_tells_by_its_exit_status(tmp_path: Path) -> None:
     left, right = sides(tmp_path)
     wrong = write_tagger(tmp_path / "wrong", "paddle", changed(DATA, put("weights fc kernel", np.transpose)))

@@ -112,6 +112,7 @@ def test_records_of_weights_alone_are_compared_on_request(tmp_path: Path) -> Non
     folders = tmp_path / "left", tmp_path / "right"
     assert "required and not compared, forward" in refusal(1, "diff", *folders)
     assert rosetta("diff", *folders, "--require", "weights")[0] == 0
+    assert "--require names fast" in refusal(2, "diff", *folders, "--require", "fast")
 
 
 def test_most_weights_decide_the_precision(tmp_path: Path) -> None:

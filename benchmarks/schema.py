@@ -290,8 +290,8 @@ class Checked(Line, frozen=True):
     row: CountOrZero
     number: Annotated[int, msgspec.Meta(ge=1, le=MOST_ROUNDS)]  # of the round
     work: Work
-    # Largest error of a weight after some steps, as a share of the learning rate; or the share of sentences that are
-    # decoded otherwise. None: not finite.
+    # Largest of the tensors' root mean square errors after some steps, as a share of the learning rate; or the share
+    # of sentences that are decoded otherwise. None: not finite.
     error: Amount | None
 
     @property

@@ -22,7 +22,7 @@ from benchmarks.parity.cases import REFERENCE, Cases, StageArrays
 from benchmarks.parity.stages_in_child import STEPPED
 from benchmarks.schema import Certificate, StageResult
 from common.errors import CannotBeginError
-from common.models import UNITS, Axes, model_of
+from common.models import UNITS, Axes, model_of, rectified_biases
 from common.settings import Padding, Precision
 from common.tensors import Batches
 from common.weights import SLOT_PREFIX
@@ -75,6 +75,11 @@ BOUNDS = {
     # Relative to a slot's largest number after a step. A slot is a mean of squares; squaring doubles relative errors.
     "slots": {"float64": 1e-12, "float32": 1e-5},
     "trajectory": {"float64": 1e-12, "float32": 1e-6},  # relative, for the loss of each step
+    # Rounding takes a number across ReLU's corner in some trainings, and the Transformer's first steps,
+    # whose losses go from 5 to 8.6 and back to 3.5, make the difference larger. In ten steps NumPy's
+    # own float32 was off by 2e-7 to 3.2e-4 in 40 trainings with permuted units; two rows exchanged
+    # between two batches change losses by 1.3e-2 or more.
+    "trajectory with ReLU": {"float64": 1e-12, "float32": 5e-3},
     "scores": {"float64": 1e-11, "float32": 5e-4},  # absolute, of logarithms of probabilities
     "loss_sums": {"float64": 1e-12, "float32": 1e-6},  # relative, with large weights
 }
@@ -303,24 +308,18 @@ class Comparison:
 
     def _losses(self, case: str, expected: NDArray[Any], actual: NDArray[Any], of: str = "") -> Check:
         """The check of a training's losses; in float32 of the first steps, since later ones differ by rounding."""
-        exact = EXACT_STEPS if self.dtype == "float32" else len(expected)
-        tensor, both, bound = (
-            f"losses of {exact} steps{of}",
-            (expected[:exact], actual[:exact]),
-            self.bounds["trajectory"],
-        )
-        check = compare("trajectory", tensor, *both, bound, relative=True, dtype="float64")
-        # The trainings by which the bound is measured take long, so there are no more of them than it takes to pass.
-        for error in self.cases.loss_errors(case, exact) if self.dtype == "float32" else ():
-            if check.passed:
-                break
-            check = replace(check, bound=max(check.bound, TIMES_FLOAT32_LOSSES * error))
-        return check
+        exact = len(expected)
+        bound = self.bounds["trajectory with ReLU" if rectified_biases(self.cases.model) else "trajectory"]
+        if self.dtype == "float32":
+            exact = EXACT_STEPS
+            bound = max(bound, TIMES_FLOAT32_LOSSES * self.cases.loss_error(case, exact))
+        tensor, both = f"losses of {exact} steps{of}", (expected[:exact], actual[:exact])
+        return compare("trajectory", tensor, *both, bound, relative=True, dtype="float64")
 
     def _trajectory(self) -> Iterator[Check]:
         expected, actual = (side["trajectory"]["losses"] for side in (self.expected, self.actual))
         yield self._losses("trajectory", expected, actual)
-        if self.dtype == "float32" and self.cases.size.permutations:
+        if self.dtype == "float32" and self.cases.permutations:
             bound = SPREADS * self.cases.spread
             yield compare("trajectory", "mean loss", expected.mean(), actual.mean(), bound, dtype="float64")
         if self.cases.workers > 1 and self.entry.group:

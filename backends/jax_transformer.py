@@ -1,8 +1,9 @@
 """A small Transformer in JAX, by Flax NNX.
 
 It has the shape of Keras's example "English-to-Spanish translation with a sequence-to-sequence Transformer": one
-layer on each side, a norm after each residual sum, learned positions. Here are no dropout, one-hot characters, heads
-that share the units, and keys without a bias, which softmax would not see. All else is that of jax_model.py.
+layer on each side, a norm after each residual sum, learned positions. It differs in four things: there is no dropout;
+characters are one-hot; heads share the units; keys have no bias, since softmax cancels it. The loss, the optimizer
+and the steps are those of jax_model.py.
 """
 
 import jax
@@ -69,7 +70,7 @@ class Seq2Seq(nnx.Module):
         return keys, values, mask, empty, empty, empty[:, 0, 0]
 
     def decode(self, decoder_input_data, encoder_keys, encoder_values, encoder_mask, keys, values, position):
-        """Logits (N, T_dec, V_dec) and the next states, of which the encoder's stay."""
+        """Logits (N, T_dec, V_dec) and the next states; the encoder's are unchanged."""
         slots, time_steps = jnp.arange(self.max_length), decoder_input_data.shape[1]
         places = (position[:, None] + jnp.arange(time_steps))[..., None]  # (N, T_dec, 1)
         written = (slots == places).astype(keys.dtype)  # (N, T_dec, L), one-hot
@@ -162,12 +163,12 @@ class Attention(nnx.Module):
         return self.key(attended), self.value(attended)
 
     def split(self, tensor):
-        """Of a tensor (N, T, H) each head's share (N, heads, T, H / heads)."""
+        """Each head's share of a tensor (N, T, H): (N, heads, T, H / heads)."""
         return tensor.reshape(*tensor.shape[:2], self.num_heads, -1).swapaxes(1, 2)
 
     def __call__(self, inputs, keys, values, mask):
-        """Attend from inputs (N, T, H) to keys and values (N, S, H) where the mask, which has the shape of (N, T, S)
-        or ones in it, is true."""
+        """Attend from inputs (N, T, H) to keys and values (N, S, H) where the mask, bool and broadcastable to
+        (N, T, S), is true."""
         queries, keys, values = map(self.split, (self.query(inputs), keys, values))
         # Usually: jax.nn.dot_product_attention, which computes in float32 whatever it is given.
         scores = queries @ keys.swapaxes(2, 3) / queries.shape[-1] ** 0.5  # (N, heads, T, S)

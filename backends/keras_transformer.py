@@ -1,8 +1,9 @@
 """A small Transformer in Keras 3 on TensorFlow.
 
 It has the shape of Keras's example "English-to-Spanish translation with a sequence-to-sequence Transformer": one
-layer on each side, a norm after each residual sum, learned positions. Here are no dropout, one-hot characters, heads
-that share the units, and keys without a bias, which softmax would not see. All else is that of keras_model.py.
+layer on each side, a norm after each residual sum, learned positions. It differs in four things: there is no dropout;
+characters are one-hot; heads share the units; keys have no bias, since softmax cancels it. The loss, the optimizer
+and the steps are those of keras_model.py.
 """
 
 import keras
@@ -66,7 +67,7 @@ class Seq2Seq(keras.Model):
         return keys, values, mask, empty, empty, empty[:, 0, 0]
 
     def decode(self, decoder_input_data, encoder_keys, encoder_values, encoder_mask, keys, values, position):
-        """Logits (N, T_dec, V_dec) and the next states, of which the encoder's stay."""
+        """Logits (N, T_dec, V_dec) and the next states; the encoder's are unchanged."""
         slots = tf.range(self.max_length, dtype=position.dtype)
         time_steps = ops.cast(tf.shape(decoder_input_data)[1], position.dtype)
         places = (position[:, None] + tf.range(time_steps))[..., None]  # (N, T_dec, 1)
@@ -148,7 +149,7 @@ class FeedForward(layers.Layer):
 class Attention(layers.Layer):
     """Scaled dot-product attention by several heads, whose result is added to the inputs and normalized."""
 
-    # Usually: layers.MultiHeadAttention, which scales by a number of float32 in float64, too, and keeps no keys.
+    # Usually: layers.MultiHeadAttention, which rounds its scale to float32 in float64, too, and keeps no keys.
 
     def __init__(self, units, num_heads):
         super().__init__()
@@ -164,15 +165,15 @@ class Attention(layers.Layer):
         return self.key(attended), self.value(attended)
 
     def split(self, tensor):
-        """Of a tensor (N, T, H) each head's share (N, heads, T, H / heads)."""
+        """Each head's share of a tensor (N, T, H): (N, heads, T, H / heads)."""
         num_rows, time_steps, units = ops.shape(tensor)
         return ops.swapaxes(
             ops.reshape(tensor, (num_rows, time_steps, self.num_heads, units // self.num_heads)), 1, 2
         )
 
     def call(self, inputs, keys, values, mask):
-        """Attend from inputs (N, T, H) to keys and values (N, S, H) where the mask, which has the shape of (N, T, S)
-        or ones in it, is true."""
+        """Attend from inputs (N, T, H) to keys and values (N, S, H) where the mask, bool and broadcastable to
+        (N, T, S), is true."""
         queries, keys, values = map(self.split, (self.query(inputs), keys, values))
         scores = queries @ ops.swapaxes(keys, 2, 3) / queries.shape[-1] ** 0.5  # (N, heads, T, S)
         shares = ops.softmax(ops.where(mask[:, None], scores, -np.inf), -1)  # (N, heads, T, S)

@@ -1,8 +1,9 @@
 """A small Transformer in NumPy, with its backward pass written by hand.
 
 It has the shape of Keras's example "English-to-Spanish translation with a sequence-to-sequence Transformer": one
-layer on each side, a norm after each residual sum, learned positions. Here are no dropout, one-hot characters, heads
-that share the units, and keys without a bias, which softmax would not see. All else is that of numpy_model.py.
+layer on each side, a norm after each residual sum, learned positions. It differs in four things: there is no dropout;
+characters are one-hot; heads share the units; keys have no bias, since softmax cancels it. The loss, the optimizer
+and the steps are those of numpy_model.py.
 """
 
 import numpy as np
@@ -53,7 +54,7 @@ class Seq2Seq:
         mask = (np.arange(time_steps) < lengths[:, None]).astype(encoder_input_data.dtype)
         # Characters beyond the last position share it.
         places = np.minimum(np.arange(time_steps), self.slots[-1])[:, None]  # (T_enc, 1)
-        placed = self.slots == places  # (T_enc, L), one-hot
+        placed = (self.slots == places).astype(mask.dtype)  # (T_enc, L), one-hot
         embedded = self.encoder(encoder_input_data, placed)  # (N, T_enc, H)
         keys, values = self.encoder_attention.keys_and_values(embedded)
         attended = self.encoder_attention(embedded, keys, values, mask[:, None] > 0)
@@ -62,7 +63,7 @@ class Seq2Seq:
         return keys, values, mask, empty, empty, empty[:, 0, 0]
 
     def decode(self, decoder_input_data, encoder_keys, encoder_values, encoder_mask, keys, values, position):
-        """Logits (N, T_dec, V_dec) and the next states, of which the encoder's stay."""
+        """Logits (N, T_dec, V_dec) and the next states; the encoder's are unchanged."""
         time_steps = decoder_input_data.shape[1]
         places = (position[:, None] + np.arange(time_steps))[..., None]  # (N, T_dec, 1)
         self.written = (self.slots == places).astype(keys.dtype)  # (N, T_dec, L), one-hot
@@ -202,16 +203,16 @@ class Attention:
         return self.key.backward(d_keys) + self.value.backward(d_values)
 
     def split(self, tensor):
-        """Of a tensor (N, T, H) each head's share (N, heads, T, H / heads)."""
+        """Each head's share of a tensor (N, T, H): (N, heads, T, H / heads)."""
         return tensor.reshape(*tensor.shape[:2], self.num_heads, -1).swapaxes(1, 2)
 
     def join(self, heads):
-        """The tensor of which these are the heads' shares."""
+        """The tensor (N, T, H) of the heads' shares (N, heads, T, H / heads)."""
         return heads.swapaxes(1, 2).reshape(len(heads), heads.shape[2], -1)
 
     def __call__(self, inputs, keys, values, mask):
-        """Attend from inputs (N, T, H) to keys and values (N, S, H) where the mask, which has the shape of (N, T, S)
-        or ones in it, is true."""
+        """Attend from inputs (N, T, H) to keys and values (N, S, H) where the mask, bool and broadcastable to
+        (N, T, S), is true."""
         self.queries, self.keys, self.values = map(self.split, (self.query(inputs), keys, values))
         scores = self.queries @ self.keys.swapaxes(2, 3) / self.queries.shape[-1] ** 0.5  # (N, heads, T, S)
         scores = np.where(mask[:, None], scores, -np.inf)

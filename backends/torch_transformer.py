@@ -1,8 +1,9 @@
 """A small Transformer in PyTorch.
 
 It has the shape of Keras's example "English-to-Spanish translation with a sequence-to-sequence Transformer": one
-layer on each side, a norm after each residual sum, learned positions. Here are no dropout, one-hot characters, heads
-that share the units, and keys without a bias, which softmax would not see. All else is that of torch_model.py.
+layer on each side, a norm after each residual sum, learned positions. It differs in four things: there is no dropout;
+characters are one-hot; heads share the units; keys have no bias, since softmax cancels it. The loss, the optimizer
+and the steps are those of torch_model.py.
 """
 
 import numpy as np
@@ -69,7 +70,7 @@ class Seq2Seq(nn.Module):
         return keys, values, mask, empty, empty, empty[:, 0, 0]
 
     def decode(self, decoder_input_data, encoder_keys, encoder_values, encoder_mask, keys, values, position):
-        """Logits (N, T_dec, V_dec) and the next states, of which the encoder's stay."""
+        """Logits (N, T_dec, V_dec) and the next states; the encoder's are unchanged."""
         time_steps = decoder_input_data.shape[1]
         steps = torch.arange(time_steps, device=position.device)
         places = (position[:, None] + steps)[..., None]  # (N, T_dec, 1)
@@ -165,12 +166,12 @@ class Attention(nn.Module):
         return self.key(attended), self.value(attended)
 
     def split(self, tensor):
-        """Of a tensor (N, T, H) each head's share (N, heads, T, H / heads)."""
+        """Each head's share of a tensor (N, T, H): (N, heads, T, H / heads)."""
         return tensor.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
 
     def forward(self, inputs, keys, values, mask):
-        """Attend from inputs (N, T, H) to keys and values (N, S, H) where the mask, which has the shape of (N, T, S)
-        or ones in it, is true."""
+        """Attend from inputs (N, T, H) to keys and values (N, S, H) where the mask, bool and broadcastable to
+        (N, T, S), is true."""
         heads = map(self.split, (self.query(inputs), keys, values))
         contexts = F.scaled_dot_product_attention(*heads, mask[:, None])  # (N, heads, T, H / heads)
         return self.norm(inputs + self.projection(contexts.transpose(1, 2).flatten(2)))

@@ -23,10 +23,10 @@ UNITS: dict[str, tuple[str, ...]] = {
     "output or context": ("output, unit", "context, unit"),
     "gate": ("input gate, unit", "forget gate, unit", "candidate gate, unit", "output gate, unit"),
 }
-RECTIFIED = "hidden unit"  # an axis of units that a ReLU follows
+RECTIFIED = "inner unit"  # an axis of units that a ReLU follows
 
 # The transformer's sizes, as in Keras's example
-MOST_HEADS = 8  # of an attention; there are as many as divide the units
+MOST_HEADS = 8  # of an attention; there are gcd(MOST_HEADS, units)
 FEED_FORWARD = 8  # hidden units for each unit
 
 
@@ -130,9 +130,9 @@ def _attention_layer(name: str, units: int) -> dict[str, Weight]:
     """Its keys have no bias: it would add one number to all scores of a query, which softmax does not see."""
     weights: dict[str, Weight] = {}
     for kind in ("query", "key", "value"):
-        weights |= _dense(f"{name}/{kind}", units, units, ("unit", "unit of a head"))
+        weights |= _dense(f"{name}/{kind}", units, units, ("unit", "unit of the heads"))
     del weights[f"{name}/key/bias"]
-    return weights | _dense(f"{name}/projection", units, units, ("unit of a head", "unit")) | _norm(name, units)
+    return weights | _dense(f"{name}/projection", units, units, ("unit of the heads", "unit")) | _norm(name, units)
 
 
 def _feed_forward(name: str, units: int) -> dict[str, Weight]:
@@ -185,11 +185,11 @@ MODELS: dict[ModelName, Model] = {
         _transformer,
         "Transformer encoder-decoder",
         {
-            "encoder_keys": ("row", "time step", "unit of a head"),
-            "encoder_values": ("row", "time step", "unit of a head"),
+            "encoder_keys": ("row", "time step", "unit of the heads"),
+            "encoder_values": ("row", "time step", "unit of the heads"),
             "encoder_mask": ("row", "time step"),
-            "decoder_keys": ("row", "position", "unit of a head"),
-            "decoder_values": ("row", "position", "unit of a head"),
+            "decoder_keys": ("row", "position", "unit of the heads"),
+            "decoder_values": ("row", "position", "unit of the heads"),
             "position": ("row",),
         },
         _transformer_sizes,

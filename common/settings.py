@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 from common.errors import BadSettingError
 
 LARGEST_INTEGER = 2**63 - 1  # of whole numbers
-MOST_UNITS = 1 << 12  # of an LSTM; weights and slots then take 1.1 GB in float32
+MOST_UNITS = 1 << 12  # of a layer; weights and slots then take 1.1 GB in float32, the transformer's 6 GB
 LARGEST_VOCABULARY = 1 << 13  # characters; Chinese texts have some 4,000, and one-hot rows are cut from V x V numbers
 LARGEST_TEXT = 1 << 28  # bytes of a corpus, also out of an archive or a pipe; and of a run's pairs
 MOST_PAIRS = 1 << 20  # of a corpus, bad lines counted; the largest of manythings.org has some 540,000
@@ -55,7 +55,7 @@ class ModelConfig:
     num_decoder_tokens: int  # V_dec, characters of the target vocabulary
     start_token: int  # decoder id of "\t", which starts every target
     stop_token: int  # decoder id of "\n", which ends it
-    latent_dim: int = setting(256, "Number of units of each LSTM.", 1, MOST_UNITS)  # H
+    latent_dim: int = setting(256, "Number of units of a layer.", 1, MOST_UNITS)  # H
     dtype: Precision = setting("float32", "Precision of the weights and the arithmetic.")
     # "space": the encoder reads the padding and the loss counts it.
     # "mask": padded target positions have weight zero, and the encoder's states are those at each sentence's end.

@@ -55,7 +55,7 @@ model = api.Seq2Seq({sizes})
 def _require_kept_in(model: str, format: str, models: Collection[str]) -> None:
     """Raise CannotBeginError for another model than these, which alone are kept in a format."""
     if model not in models:
-        raise CannotBeginError(f"the run's model is {model}, and {format} hold {listed(models)} alone")
+        raise CannotBeginError(f"the model is {model}, and {format} hold {listed(models)} alone")
 
 
 def _write_vocabulary(run: RunDirectory, folder: Path) -> None:

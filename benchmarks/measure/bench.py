@@ -194,7 +194,7 @@ class Benchmark(Rounds[BackendRunner]):
         for runner in live:  # one after another, since threads that spin at barriers share cores badly
             weights = runner.process.call(measure_in_child.train_first_steps)
             differences = [weights[name] - expected for name, expected in self.expected[0].items()]
-            # A mean, since rounding takes single units of the Transformer across ReLU's corner.
+            # Root mean squares, since rounding takes single units of the Transformer across ReLU's corner.
             errors = [np.sqrt(np.square(difference).mean()) for difference in differences]
             error = float(np.max(errors)) / self.training.settings.learning_rate
             self.measurement.append(Checked(runner.row, number, "training", error if isfinite(error) else None))

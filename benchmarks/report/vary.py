@@ -17,7 +17,7 @@ from benchmarks.schema import Axis
 from common.text import listed
 
 AXIS_NAMES: dict[Axis, str] = {  # names of the axes on a page
-    "latent-dim": "units of each LSTM",
+    "latent-dim": "units of a layer",
     "length": "characters in each sentence",
     "batch-size": "pairs in a batch",
 }

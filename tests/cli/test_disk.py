@@ -173,8 +173,8 @@ def test_measuring_tells_what_is_kept(tmp_path: Path, how: str, rounds: int) -> 
     with patch("benchmarks.commands.read_report", return_value=report), pytest.raises(RosettaError) as caught:
         measure(path, json=False, opened=lambda: begun)
     assert isinstance(caught.value, CtrlCError) == (how == "Ctrl-C")
-    how_to_go_on = str(caught.value).endswith(f"{said}; {path} keeps what was measured before")
-    assert (how_to_go_on, path.exists()) == (rounds > 0, rounds > 0)
+    kept = str(caught.value).endswith(f"{said}; {path} keeps what was measured before")
+    assert (kept, path.exists()) == (rounds > 0, rounds > 0)
     assert rounds or str(caught.value).endswith(said)
 
 

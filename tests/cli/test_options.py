@@ -27,7 +27,7 @@ def test_help_names_every_command_and_backend() -> None:
 def test_a_settings_option_has_its_default_bounds_and_meaning() -> None:
     said = " ".join(rosetta("train", "--help")[1].replace("│", " ").split())
     for words in (
-        "--latent-dim <int range> [1<=x<=4096] Number of units of each LSTM. [default: 256]",
+        "--latent-dim <int range> [1<=x<=4096] Number of units of a layer. [default: 256]",
         "--batch-size <int range> [x>=1] Number of pairs in each training step. [default: 64]",
         "--learning-rate <float range> [x>=0.0] Learning rate of RMSprop; rounded to float32. [default: 0.001]",
         "--padding <space|mask> Let padding count",

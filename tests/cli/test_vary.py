@@ -32,7 +32,7 @@ def test_each_combination_of_sizes_is_a_row_with_rounds_in_turn(tmp_path: Path) 
     assert all(row["certificate"]["passed"] for row in bench["rows"])
     assert "--vary latent-dim=8,16" in bench["command"]
     page = report_of_bench(recorded)
-    assert [*page.charts] == ["A step by units of each LSTM, 4 characters in each sentence"]
+    assert [*page.charts] == ["A step by units of a layer, 4 characters in each sentence"]
     assert "--vary latent-dim=8,16" in page.page
     assert "only benches of one size are compared" in refusal(1, "report", out, out)
 
@@ -58,7 +58,7 @@ def grown() -> Measurement:
 def test_the_curve_of_known_times_is_told_and_drawn() -> None:
     results = VaryResults(grown())
     assert results.headline.replace("\N{NO-BREAK SPACE}", " ") == (
-        "From 64 to 256 units of each LSTM the time of a step grows this many times: 3.99× ±1.7 % in torch and "
+        "From 64 to 256 units of a layer the time of a step grows this many times: 3.99× ±1.7 % in torch and "
         "4.02× ±1 % in keras."
     )
     assert {(p.left, p.right) for p in results.pairs if p.kind == "frameworks"} == {
@@ -75,9 +75,7 @@ def test_the_curve_of_known_times_is_told_and_drawn() -> None:
 
 
 def test_noise_makes_no_curve() -> None:
-    grew = (
-        "From 64 to 256 units of each LSTM the time of a step grows by an unknown factor. More rounds are needed for"
-    )
+    grew = "From 64 to 256 units of a layer the time of a step grows by an unknown factor. More rounds are needed for"
     noisy = changed(grown(), Round, lambda line: slow_round(line) if line.number % 2 else line)
     results = VaryResults(noisy)
     assert results.headline == f"{grew} torch and keras."

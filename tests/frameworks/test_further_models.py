@@ -83,6 +83,7 @@ PLANTED = {
     "numpy:ReluNotDerived": ("transformer", "gradients", "encoder/feed_forward/hidden/kernel"),
     "numpy:NewKeysNotTaught": ("transformer", "gradients", "decoder/attention/key/kernel"),
     "torch:MemoryDetached": ("transformer", "gradients", "encoder/characters/kernel"),
+    "numpy:BatchesShuffled": ("transformer", "trajectory", "losses of 10 steps"),
     "numpy:CachesOfOtherRows": ("transformer", "strings", "strings"),
 }
 
@@ -119,7 +120,7 @@ def test_states_and_weights_are_those_of_the_spec(further: str, cases_of: CasesO
 
 
 def nearest_to_a_corner(backend: Backend, emit: Emit) -> float:
-    """The smallest number that a ReLU was given in NumPy's last batch."""
+    """The smallest magnitude that a ReLU was given in NumPy's last batch."""
     hidden = [backend.model.layers[name.removesuffix("/bias")] for name in rectified_biases(backend.config)]
     return min(float(np.abs(layer(layer.inputs)).min()) for layer in hidden)
 
@@ -159,7 +160,7 @@ def test_a_run_is_used_by_commands_or_refused_in_a_sentence(further: str, tmp_pa
     assert MODELS[further].title in rosetta("report", run)[1]
     for arguments, expected in {
         ("translate", run, "--backend", "keras:example", "Go."): f"keras:example has no model '{further}'",
-        ("convert", run, "--to", "onnx"): f"the run's model is {further}, and graphs of ONNX hold lstm alone",
+        ("convert", run, "--to", "onnx"): f"the model is {further}, and graphs of ONNX hold lstm alone",
         ("train", "--resume", "--out", run, "--model", "lstm", "--epochs", 2): f"was begun with --model {further}",
         ("parity", "--model", further, "--backends", "keras:example"): f"keras:example has no model '{further}'",
     }.items():

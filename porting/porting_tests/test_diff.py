@@ -476,6 +476,10 @@ CASES = {
     "losses of NaN": Case(
         unchanged, "trajectory", nothing_is_known, left=put("losses", lambda of: [of[0], *(["nan"] * len(of[1:]))])
     ),
+    "another number beside NaN": Case(
+        put("gradients fc bias", lambda a: 1.1 * a), "gradients", "error ",
+        left=put("gradients fc bias", lambda a: np.where(np.arange(6), a, np.nan)),
+    ),
     "infinity": Case(put("logits", lambda a: a * (1 + 1e-12)), None, left=infinite),
     "infinity beside another number": Case(unchanged, "forward", "got ", left=infinite),
     "infinity on one side": Case(infinite, "forward", "got -inf"),

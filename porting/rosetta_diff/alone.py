@@ -19,7 +19,7 @@ from rosetta_diff.feed import FedCall, Partners, checksum, left_calls
 from rosetta_diff.helpers import some_of
 from rosetta_diff.judge import rules
 from rosetta_diff.judge.check import Check, Item, Place, judge, nearest
-from rosetta_diff.judge.excuses import excuse_by
+from rosetta_diff.judge.excuses import excuse_by, leave_out_underflow
 from rosetta_diff.judge.items import Stages
 from rosetta_diff.judge.looser import judge_by_rules
 from rosetta_diff.judge.tolerances import Noise
@@ -222,7 +222,7 @@ class Replay:
         """Judge what no layer computes; of all that fails the nearest to the cause is told."""
         if items:
             self.judged.add(name)
-        checks = [judge_by_rules(self.stages, item) for item in items]
+        checks = leave_out_underflow(self.stages, [judge_by_rules(self.stages, item) for item in items])
         self.checks += [replace(check, place=Place(name, f"of {check.tensor}")) for check in checks if check.passed]
         failed = [check for check in checks if not check.passed]
         if failed:

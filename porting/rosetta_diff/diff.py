@@ -195,7 +195,10 @@ def compare_records(
         *of_replay,
     ]
     if diff.replay:
-        diff.replay.remarks = [line for line in remarks_on_rules(diff.replay.checks) if line not in diff.notes]
+        numbers = [of.line for of in diff.replay.stages.left_out if of.rule is rules.UNDERFLOW]
+        diff.replay.remarks = [
+            line for line in (*remarks_on_rules(diff.replay.checks), *numbers) if line not in diff.notes
+        ]
     return diff
 
 

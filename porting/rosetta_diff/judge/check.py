@@ -144,7 +144,7 @@ class Item:
         for axis, number in zip(axes, where, strict=True):
             if axis == GATE and self.pair:  # an axis of the blocks of all gates
                 gates = GATES[self.pair.left.kind]
-                units = self.pair.left.shapes[self.name][-1] // len(gates)
+                units = max(1, self.pair.left.shapes[self.name][-1] // len(gates))
                 words += [f"{gates[min(number // units, len(gates) - 1)]} gate", f"unit {number % units}"]
             else:
                 words.append(f"{axis} {number + (axis == 'step')}")
@@ -269,6 +269,10 @@ def judge(item: Item) -> Check:
     number = np.result_type(right, left).type
     note = f"got {number(right[where])!s}, expected {number(left[where])!s}" if right.size else ""
     if not isfinite(difference) and np.isnan(right[where]) and np.isnan(left[where]):
+        both = np.isnan(right) & np.isnan(left)
+        rest = judge(replace(item, left=lambda: np.where(both, 0, left), right=lambda: np.where(both, 0, right)))
+        if not rest.passed:
+            return replace(rest, item=item)
         note = NAN
     error = (difference if item.by_number else difference / scale) if isfinite(difference) else inf
     tells = item.bound.tolerance < 1 and has_numbers(left)

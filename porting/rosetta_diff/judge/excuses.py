@@ -209,17 +209,34 @@ def same(left: Array | None, right: Array | None) -> bool:
 
 def is_padding(item: Item) -> bool:
     """A recurrent layer gives other numbers at padded positions, where one side has zeros or the position before; or
-    its last position is padding, of which one side has zeros."""
+    one side's last state is the zeros of a padded position, and the other side's is that side's position before."""
     left, right = item.left(), item.right()
     if item.pair is None or item.pair.left.kind not in RECURRENT or left is None or right is None:
         return False
     if left.shape != right.shape or left.ndim < 2:
         return False
-    differs = (np.abs(left - right) > item.bound.tolerance * item.scale_of(left)).any(-1)
+    bound = item.bound.tolerance * item.scale_of(left)
+    if left.ndim == 2:
+        unpadded = [before_padding(item, place, state) for place, state in enumerate((left, right))]
+        return not (np.abs(unpadded[0] - unpadded[1]) > bound).any()
+    differs = (np.abs(left - right) > bound).any(-1)
     padded = ~left.any(-1) | ~right.any(-1)
-    for array in (left, right) if left.ndim > 2 else ():
+    for array in (left, right):
         padded |= (array == np.roll(array, 1, 1)).all(-1)
     return not (differs & ~padded).any()
+
+
+def before_padding(item: Item, place: int, state: Array) -> Array:
+    """A side's last state (N, H), which has in its rows of zeros the side's last position (N, T, H) that is none."""
+    if item.pair is None or item.call is None:
+        return state
+    group = item.pair.both[place]
+    tensor = group.outputs(item.call[place]).get("sequence")
+    sequence = tensor.of(group.side.arrays("layers").get) if tensor else None
+    if sequence is None or sequence.ndim != 3 or sequence[:, 0].shape != state.shape:
+        return state
+    last = sequence.shape[1] - 1 - np.argmax(sequence[:, ::-1].any(-1), 1)
+    return np.where(state.any(-1, keepdims=True), state, sequence[np.arange(len(last)), last])
 
 
 def is_found_later(stages: Stages, item: Item) -> bool:

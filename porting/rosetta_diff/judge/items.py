@@ -310,7 +310,7 @@ class Stages:
             np.atleast_1d(of) for of in (pair.left_array(name), *pair.arrays(name, "gradients")) if of is not None
         ]
         sides = [side for side in (self.left, self.right) if side.optimizer_family in SQUARING]
-        if not sides or len(arrays) < 3 or arrays[0].dtype != np.float16 or arrays[1].shape != arrays[2].shape:
+        if not sides or len(arrays) < 3 or arrays[0].dtype != np.float16 or len({of.shape for of in arrays}) > 1:
             return np.zeros(1, bool)
         kept = [side.optimizer_settings.get(SQUARING[side.optimizer_family]) for side in sides]
         share = 1 - max((of for of in kept if isinstance(of, float)), default=0.0)

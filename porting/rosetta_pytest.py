@@ -46,7 +46,7 @@ def run_side(name: str, script: str | os.PathLike[str], python: str, folder: Pat
     try:
         done = run([python, os.fspath(script), str(record)], timeout=seconds)
     except subprocess.TimeoutExpired:
-        pytest.fail(f"{script} was not done after {seconds:.0f} s; give assert_same more `seconds`", pytrace=False)
+        pytest.fail(f"{script} was not done after {seconds:g} s; give assert_same more `seconds`", pytrace=False)
     if done.returncode:
         pytest.fail(f"{script} ended with status {done.returncode}:\n{done.stderr}", pytrace=False)
     if not (record / "record.json").exists():

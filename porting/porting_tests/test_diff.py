@@ -507,6 +507,17 @@ def test_a_mistake_breaks_its_stage_and_is_named(name: str, tmp_path: Path) -> N
     assert ("since both have NaN" in found.why_failed) == shows_nothing
 
 
+def test_an_axis_shorter_than_its_gates_has_words(tmp_path: Path) -> None:
+    """A damaged record may have one."""
+    rng = np.random.default_rng(0)
+    given, sequence = rng.normal(size=(2, 4, 3)), rng.normal(size=(2, 4, 1))
+    kernels = {"kernel": rng.normal(size=(3, 2)), "recurrent_kernel": rng.normal(size=(1, 2))}
+    for side, bias in (("left", 0.0), ("right", 0.1)):
+        lstm = Layer(["LSTM", "RNN"], kernels | {"bias": np.full(2, bias)}, sequence)
+        write_layers(tmp_path / side, "keras", {"fc": dense(np.eye(3), given), "lstm": lstm})
+    assert "input gate, unit 0" in compared(tmp_path / "left", tmp_path / "right").explanation[1]
+
+
 def test_updated_statistics_alone_are_converted(tmp_path: Path) -> None:
     for training in (True, False):
         of = sides(tmp_path / str(training))

@@ -91,6 +91,8 @@ def test_a_square_that_underflows_is_left_out_of_a_step(tmp_path: Path) -> None:
     found = compared(*both)
     assert "step" in found.missing
     assert any(note.startswith("not compared, step: 4 of 4 numbers of ") for note in found.notes)
+    other_shape = write("other shape", [0.03] * 4, [1e-3] * 2), write("its twin", [0.03] * 4, [1e-3] * 2)
+    assert compared(*other_shape).broken is None
 
 
 @pytest.mark.parametrize(("gradient", "broken"), [(1e-3, None), (0.5, "trajectory")])

@@ -258,6 +258,8 @@ def test_bounds_are_of_the_coarsest_type_computed_of_weights(
     bounds = {check.tolerance for check in found.checks if check.tensor == "fc output"}
     assert bounds == {TOLERANCES_OF_ANY_MODEL["outputs"][precision]}
     assert f"bounds from table: those of {precision}" in report.bounds_line(found)
+    # Of float64 there is no control.
+    assert ("a control of left" in report.bounds_line(found)) == (bool(left) and precision != "float64")
     remark = f"bounds are those of {precision}, in which left computes {coarse}"
     assert [note for note in found.notes if note.startswith("bounds")] == ([remark] if coarse else [])
 
@@ -269,6 +271,7 @@ OTHER_SETTINGS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "clipping, which torch's optimizers leave to the program": ({}, {"clipnorm": 1.0}, ""),
     "nesterov": ({"momentum": 0.9, "nesterov": True}, {"momentum": 0.9, "nesterov": False}, "nesterov is True on"),
     "nesterov without momentum": ({"nesterov": True, "momentum": 0}, {"nesterov": False, "momentum": 0.0}, ""),
+    "nesterov beside amsgrad": ({"amsgrad": True, "nesterov": True}, {"amsgrad": True, "nesterov": False}, ""),
     "a rate in float32": ({}, {"learning_rate": float(np.float32(0.01))}, ""),
     "a schedule": ({}, {"learning_rate": "ExponentialDecay"}, ""),
     "none": ({"amsgrad": False}, {"amsgrad": None}, ""),

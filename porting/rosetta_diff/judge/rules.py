@@ -1,6 +1,6 @@
 """All rules by which numbers that differ pass, or are not compared. A result has a remark on each rule that it used.
 
-excuses.py and items.py apply them, and porting/excuses.md is this table.
+judge/, alone.py and diff.py apply them, and porting/excuses.md is this table.
 """
 
 from dataclasses import dataclass

@@ -52,7 +52,9 @@ class Side:
                 f"Record({str(path)!r}) makes one"
             ) from error
         except (DiffError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise CannotBeginError(f"{path / 'record.json'} is not what rosetta_record writes: {error}") from error
+            raise CannotBeginError(
+                f"{path / 'record.json'} is not what rosetta_record writes: {error}; record this side again"
+            ) from error
         self._files: dict[str, ArrayFile] = {}
         self._largest: dict[str, float] = {}
         for file, number in (self.says.files or {}).items():

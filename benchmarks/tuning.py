@@ -12,9 +12,9 @@ import msgspec
 import typer
 
 from backends import commands as options
-from backends import engine_of, frameworks
+from backends import engine_of, frameworks, having, require_model
 from backends.process.tuned import Effect, Knob, Tuning, settings_by_knob
-from benchmarks.commands import Backends, measurement_path, progress, warn_of_shell
+from benchmarks.commands import Backends, Budget, measurement_path, progress, warn_of_shell
 from benchmarks.measure.bench import opened_benchmark
 from benchmarks.measure.measurement import Measurement
 from benchmarks.measure.quiet import only_benchmark
@@ -31,22 +31,27 @@ from common.text import quoted
 TUNING_WITHIN = 0.02  # half-width that intervals must reach, as a share
 
 
-def main(backends: Backends = None) -> None:
-    """Measure each framework for up to BUDGET seconds, and write the table so far after each."""
+def main(backends: Backends = None, model: options.ModelOption = ModelConfig.model, budget: Budget = None) -> None:
+    """Measure each framework within the budget, and write the table so far after each."""
     warn_of_shell()
     machine, effects = describe_machine(), list[Effect]()
     path = measurement_path("tuning", None).with_suffix(".json")
-    names = options.installed_backends(backends) if backends else frameworks()
+    names = options.installed_backends(backends) if backends else having(frameworks(), model)
+    for name in names:
+        require_model(name, model)
     for framework, backend in {engine_of(name): name for name in reversed(names)}.items():
         knobs = settings_by_knob(framework, cores())
         rows = (Row(backend, "installed"), *(Row(backend, name=knob, variables=knobs[knob]) for knob in knobs))
-        training = Training(DataConfig(split="grouped"), TrainConfig(), ModelConfig.latent_dim, "cpu", None)
+        training = Training(
+            DataConfig(split="grouped"), TrainConfig(), ModelConfig.latent_dim, "cpu", None, model=model
+        )
         own = path.with_name(f"{path.stem}-{framework}.jsonl")
         with only_benchmark(terminal.warn), progress() as (status, note):
-            plan = Plan(rows, TUNING_WITHIN, BUDGET, training=training)
+            plan = Plan(rows, TUNING_WITHIN, budget or BUDGET, budget is not None, training)
             opened_benchmark(own, plan, decodes=False).run(status, note)
         effects += effects_of(Measurement.read(own), knobs)
-        tuning = Tuning(processor_of(machine), machine["cores"], tuple(effects), machine["versions"])
+        versions = machine["versions"]
+        tuning = Tuning(processor_of(machine), machine["cores"], tuple(effects), versions, model)
         if effects:
             write_atomically(path, msgspec.json.format(msgspec.json.encode(tuning)))
     if not effects:

@@ -19,7 +19,7 @@ from typing import IO, TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 from backends import engine_of, find, require_model
 from backends.process import PATIENCE, SOCKET, START_SECONDS, TIMEOUT, child_environment, shell_settings
 from backends.process.child_process import ChildProcess
-from backends.process.tuned import thread_variables, tuned_variables
+from backends.process.tuned import BUILT_IN, thread_variables, tuned_variables
 from common.errors import refusing
 from common.files import scratch_folder
 from common.settings import ModelConfig, TrainConfig
@@ -49,11 +49,12 @@ class Runtime:
     variables: Mapping[str, str] | None = None
     shell: bool = True  # False: without the shell's
 
-    def variables_of(self, backend: str) -> Mapping[str, str]:
+    def variables_of(self, backend: str, model: str) -> Mapping[str, str]:
         """Environment variables that steer a backend's framework."""
         variables = self.variables
         if variables is None:
-            variables = tuned_variables(engine_of(backend)) | (shell_settings() if self.shell else {})
+            tuned = tuned_variables(engine_of(backend), tuning=BUILT_IN[model])
+            variables = tuned | (shell_settings() if self.shell else {})
         return {**variables, **(thread_variables(self.threads) if self.threads else {})}
 
 
@@ -96,7 +97,7 @@ class BackendProcess(ChildProcess):
         self._start_timeout = START_SECONDS + (PATIENCE if worker.size > 1 else 0)
         self._asking = Lock()
         command = [sys.executable, "-P", "-c", PROGRAM, str(PROJECT)]
-        settings = runtime.variables_of(name)
+        settings = runtime.variables_of(name, model.model)
         environment = child_environment(settings, runtime.device, entry.engine, worker.variables)
         with refusing(f"the {name} backend's process cannot be started"), ExitStack() as opened:
             # TensorFlow, when killed, leaves files behind.

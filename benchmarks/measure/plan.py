@@ -29,7 +29,7 @@ def rows_of(
     names: Sequence[str],
     axes: Mapping[Axis, Sequence[int]] | None = None,
     threads: int | None = None,
-    tuning: Tuning = BUILT_IN,
+    tuning: Tuning = BUILT_IN["lstm"],
 ) -> tuple[Row, ...]:
     """The rows of a bench: one for each backend as installed, and one with tuned settings where some help it.
 

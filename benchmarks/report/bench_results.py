@@ -38,7 +38,7 @@ WORTH = 0.1  # least share of the difference between two rows of a part of a ste
 # The parts of a step by their names in tables, and after "22 ms more in".
 PARTS = {
     "products": "fused LSTMs and matrix products",
-    "others": "gates and other operators",
+    "others": "other operators",
     "data": "making the tensors",
     "waiting": "Python and waiting",
 }
@@ -332,8 +332,13 @@ class BenchResults(Results):
             )
         tuned = [row for row in self.rows if not row.row.installed]
         tuning = self.training.tuning
-        if any(row.row.variables for row in tuned) and tuning.processor != processor_of(self.head.machine):
-            yield f"the settings of the tuned lane were measured on {tuning.origin}, and not on this processor"
+        if any(row.row.variables for row in tuned):
+            others = {
+                "on this processor": tuning.processor != processor_of(self.head.machine),
+                "with this model": tuning.model != self.training.model,
+            }
+            if where := " or ".join(name for name, differs in others.items() if differs):
+                yield f"the settings of the tuned lane were measured on {tuning.origin}, and not {where}"
 
     def parity(self, index: int) -> tuple[Certificate | None, str]:
         """The certificate of a row, and the reason not to compare the row; "" if it is compared."""

@@ -1,4 +1,4 @@
-"""Render the pages of the committed measurements, README's figures, which are the demo's, and the guide's table.
+"""Render the pages of the committed measurements, and the figures of README, the guide and the page of models.
 
 `make pages` makes the measurements of this folder anew and runs this. With the path of a measurement
 as its argument, it first removes the sentences of the corpus from it, so that only figures are left.
@@ -12,14 +12,17 @@ from statistics import median, stdev
 
 from msgspec.structs import replace
 
-from backends import title_of
+from backends import EXAMPLE, title_of
 from backends.process.parent import PROJECT
 from backends.process.tuned import BUILT_IN
 from benchmarks.measure.measurement import Measurement, append_line
 from benchmarks.measure.statistics import Estimate, grouped
 from benchmarks.report import page, race_results, render
+from benchmarks.report.bench_results import PARTS as PARTS_OF_A_STEP
+from benchmarks.report.bench_results import BenchResults
 from benchmarks.report.repeated import RepeatedResults
 from benchmarks.schema import LANES, Decoded
+from common.models import MODELS
 
 FOLDER = PROJECT / "docs" / "benchmark"
 NAMES = ("demo", "fra-eng")  # of the pages of this folder
@@ -81,13 +84,16 @@ def parts_of_readme() -> dict[str, str]:
     first, last = (render.day(one.head.started).partition(",")[0] for one in (results.single[0], results.single[-1]))
     days = first if first == last else f"{first} to {last}"
     answer = f"{page.machine_of(results)}, {days}: **{results.headline}** {results.gain}"
-    return {"answer": f"{answer}\n\n{image}", "table": table}
+    return {"answer": f"{answer}\n\n{image}", "table": table, "models": times_of_models()}
 
 
 def parts_of_guide() -> dict[str, str]:
     """The guide's tables of the effects of settings and of the measurements."""
-    tables = []
-    for date, of_date in grouped((effect.date, effect) for effect in BUILT_IN.effects).items():
+    tables, dated = [], []
+    for table in BUILT_IN.values():
+        told = [effect for _, effect in dated]  # in the table of the model with which it was measured
+        dated += [((table.model, effect.date), effect) for effect in table.effects if effect not in told]
+    for (model, date), of_date in grouped(dated).items():
         lines = []
         for framework, effects in grouped((effect.framework, effect) for effect in of_date).items():
             words = [(e.helps, f"{e.knob} {render.ratio(Estimate(e.ratio, e.low, e.high))}") for e in effects]
@@ -95,7 +101,7 @@ def parts_of_guide() -> dict[str, str]:
             lines.append((framework, *(", ".join(of_lane.get(helps, ["–"])) for helps in (True, False))))
         columns = ("framework", "set: a step is so many times as fast", "not set")
         tables += [
-            f"Measured on {date}, on an {BUILT_IN.processor}, {BUILT_IN.cores} cores:",
+            f"Measured with {model} on {date}, on an {BUILT_IN[model].processor}, {BUILT_IN[model].cores} cores:",
             render.markdown_table(columns, lines),
         ]
     lines = []
@@ -137,9 +143,46 @@ def spread() -> str:
     return render.markdown_table(columns, lines)
 
 
+def benches_of_models() -> dict[str, BenchResults]:
+    """A measurement of each model, by the model's name."""
+    return {name: BenchResults(Measurement.read(FOLDER / f"{name}.jsonl")) for name in MODELS}
+
+
+def times_of_models() -> str:
+    """A table of the frameworks' times with each model, as installed and tuned, as multiples of PyTorch's."""
+    benches = benches_of_models()
+    lines = []
+    for name in (name for name in benches["lstm"].backends if name != EXAMPLE):
+        cells = []
+        for results in benches.values():
+            pairs = [(results.backends["torch"][lane], results.backends[name][lane]) for lane in LANES]
+            ratios = ["1×" if row is first else render.around(results.ratio(first, row)) for first, row in pairs]
+            cells.append(" and ".join(dict.fromkeys(ratios)))
+        lines.append((title_of(name), *cells))
+    return render.markdown_table(("× PyTorch", *benches), lines)
+
+
+def parts_of_models() -> dict[str, str]:
+    """The page's table of times, its answers, and where the time of a tuned step goes."""
+    benches = benches_of_models()
+    answers, lines = [], []
+    for model, results in benches.items():
+        answers.append(f"- **{model}**: {results.headline.removeprefix(results.named)}")
+        rows = {name: rows["tuned"] for name, rows in results.backends.items() if name != EXAMPLE}
+        for name, row in sorted(rows.items(), key=lambda of: sum(of[1].step_parts.values())):
+            times = [render.quantity(row.step_parts.get(part)) for part in PARTS_OF_A_STEP]
+            lines.append((model, title_of(name), render.quantity(row.epoch), render.quantity(row.step), *times))
+    last = benches["lstm"]
+    day = render.day(last.head.started).partition(",")[0]
+    parts = render.markdown_table(("model", "framework", "an epoch", "a step", *PARTS_OF_A_STEP.values()), lines)
+    measured = f"{page.machine_of(last)}, {day}, one measurement of each model:"
+    return {"answers": "\n".join((measured, "", *answers)), "times": times_of_models(), "parts": parts}
+
+
 PARTS = {
     PROJECT / "README.md": parts_of_readme,
     PROJECT / "docs" / "benchmarking.md": parts_of_guide,
+    PROJECT / "docs" / "models.md": parts_of_models,
 }
 
 

@@ -194,7 +194,7 @@ def test_a_missing_engine_of_keras_is_named_with_its_extras(monkeypatch) -> None
 
 def test_the_row_names_keras_s_engine_and_the_shell_does_not(monkeypatch) -> None:
     monkeypatch.setenv("KERAS_BACKEND", "shell")
-    assert child_environment(Runtime().variables_of("keras:on-jax"), engine="jax")["KERAS_BACKEND"] == "jax"
+    assert child_environment(Runtime().variables_of("keras:on-jax", "lstm"), engine="jax")["KERAS_BACKEND"] == "jax"
     assert "KERAS_BACKEND" not in child_environment({})
     assert all(entry.engine == "tensorflow" for entry in TABLE.values() if entry.package == "tensorflow")
 
@@ -206,17 +206,17 @@ def test_settings_that_help_are_set_and_a_shell_s_and_options_win(monkeypatch, i
         monkeypatch.delenv(name)
     monkeypatch.setattr(tuned, "is_amd", lambda: is_amd)
     monkeypatch.setattr(tuned, "has_quota", lambda: False)
-    assert Runtime(variables={}).variables_of("paddle") == Runtime().variables_of("numpy") == {}
-    of_paddle = Runtime().variables_of("paddle")
+    assert Runtime(variables={}).variables_of("paddle", "lstm") == Runtime().variables_of("numpy", "lstm") == {}
+    of_paddle = Runtime().variables_of("paddle", "lstm")
     assert of_paddle["FLAGS_paddle_num_threads"] == str(cores())
     assert of_paddle.get("MKL_DEBUG_CPU_TYPE") == ("5" if is_amd else None)
     shell = {"OMP_NUM_THREADS": "7", "FLAGS_paddle_num_threads": "8", "TF_XLA_FLAGS": "--x", "MKL_DYNAMIC": "0"}
     for name, value in shell.items():
         monkeypatch.setenv(name, value)
-    assert Runtime().variables_of("paddle") == of_paddle | shell
-    assert Runtime(shell=False).variables_of("paddle") == of_paddle
-    assert Runtime(threads=1).variables_of("paddle") == of_paddle | shell | thread_variables(1)
-    assert Runtime(threads=1, variables={}).variables_of("paddle") == thread_variables(1)
+    assert Runtime().variables_of("paddle", "lstm") == of_paddle | shell
+    assert Runtime(shell=False).variables_of("paddle", "lstm") == of_paddle
+    assert Runtime(threads=1).variables_of("paddle", "lstm") == of_paddle | shell | thread_variables(1)
+    assert Runtime(threads=1, variables={}).variables_of("paddle", "lstm") == thread_variables(1)
     assert not child_environment({}).keys() & shell.keys()
 
 

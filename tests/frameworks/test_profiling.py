@@ -51,6 +51,10 @@ def requires_products(process: BackendProcess, folder: Path) -> None:
     assert others > 0
 
 
+def test_copies_that_paddle_makes_outside_its_kernels_are_no_waiting(backend_of: StartBackend) -> None:
+    assert backend_of("paddle", "float32").call(child.part_of_a_copied_view) > 0.5
+
+
 def test_a_moment_of_several_kernels_counts_once() -> None:
     spans = [(20, 30), (0, 10), (5, 12), (6, 8), (30, 31)]
     assert covered(Kernel("", began, ended) for began, ended in spans) == 12 + 11

@@ -24,7 +24,7 @@ from backends.interface import Backend, Characters, Emit, Metrics, unreported
 from backends.native import convert_in_child
 from backends.process import SOCKET, translate_in_child
 from backends.process.translate_in_child import Answer
-from backends.profiling import Profiled, profile
+from backends.profiling import Profiled, covered, profile
 from common.errors import CannotBeginError, RosettaError
 from common.tensors import Batch, Batches
 from common.weights import ModelState
@@ -41,6 +41,24 @@ def import_without(backend: Backend, emit: Emit, *, module: str, missing: str) -
     with patch.dict(sys.modules, {missing: None}):
         del sys.modules[module]
         importlib.import_module(module)
+
+
+def part_of_a_copied_view(backend: Backend, emit: Emit) -> float:
+    """The share of the time under Paddle's profiler in which a transposed view is copied for a product."""
+    import paddle
+
+    from backends.profiling import paddle as profiling
+
+    view = paddle.ones([64, 64, 16, 32]).transpose([0, 2, 1, 3])
+
+    def train() -> float:
+        began = time.perf_counter()
+        (view @ paddle.ones([32, 1])).numpy()
+        return time.perf_counter() - began
+
+    train()
+    seconds, kernels = profiling.traced(train, "cpu")
+    return covered(kernel for kernel in kernels if "matmul" not in kernel.name) / seconds
 
 
 @dataclass(frozen=True, eq=False)

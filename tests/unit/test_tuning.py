@@ -56,7 +56,8 @@ def test_a_table_turns_settings_on_and_off(monkeypatch: pytest.MonkeyPatch) -> N
     def lanes(table: Tuning) -> list[tuple[str, str, dict[str, str]]]:
         return [(row.backend, row.lane, row.variables) for row in rows_of(["torch", "keras"], tuning=table)]
 
-    assert lanes(BUILT_IN) == [("torch", "tuned", KEEP_MEMORY), ("keras", "both", {}), ("torch", "installed", {})]
+    built_in = [("torch", "tuned", KEEP_MEMORY), ("keras", "both", {}), ("torch", "installed", {})]
+    assert lanes(BUILT_IN["lstm"]) == built_in
     assert lanes(TABLE) == [("torch", "both", {}), ("keras", "tuned", KEEP_MEMORY), ("keras", "installed", {})]
 
 
@@ -67,7 +68,7 @@ def test_a_bench_records_its_table_and_how_to_take_it_again(path: Path, monkeypa
     assert f"--tuned {path}" in plan.command
     again = planned(monkeypatch, "bench", "--backends", "numpy")
     assert again.training
-    assert again.training.tuning == BUILT_IN
+    assert again.training.tuning == BUILT_IN["lstm"]
 
 
 BAD = {
@@ -112,19 +113,21 @@ def test_a_path_without_a_file_is_refused(path: Path, name: str) -> None:
 
 def test_a_report_tells_where_its_table_was_measured(tmp_path: Path) -> None:
     bench = written(tuned_by(TABLE), tmp_path / "a.jsonl")
-    report, origin = report_of_bench(bench), "A Processor, 4 cores, on 2027-02-03"
+    report, origin = report_of_bench(bench), "A Processor, 4 cores, with lstm, on 2027-02-03"
     assert f"They were measured on {origin}." in report.page
     assert report.content["notes"] == [
         f"the settings of the tuned lane were measured on {origin}, and not on this processor"
     ]
-    here = tuned_by(msgspec.structs.replace(TABLE, processor="AMD EPYC with AVX-512"))
-    assert not BenchResults(here).notes
+    here = msgspec.structs.replace(TABLE, processor="AMD EPYC with AVX-512")
+    assert not BenchResults(tuned_by(here)).notes
+    (note,) = BenchResults(tuned_by(msgspec.structs.replace(here, model="attention"))).notes
+    assert note.endswith(", with attention, on 2027-02-03, and not with this model")
 
 
 def test_measurements_with_other_tables_are_not_repeated() -> None:
     first, second = tuned_by(TABLE), tuned_by(TABLE)
     assert are_repeated([first, second])
-    assert not are_repeated([first, tuned_by(BUILT_IN)])
+    assert not are_repeated([first, tuned_by(BUILT_IN["lstm"])])
 
 
 def test_a_measurement_without_a_table_has_the_built_in_one(tmp_path: Path) -> None:
@@ -135,7 +138,7 @@ def test_a_measurement_without_a_table_has_the_built_in_one(tmp_path: Path) -> N
     path.write_text("".join([json.dumps(older) + "\n", *lines]), encoding="utf-8")
     training = Measurement.read(path).plan.training
     assert training
-    assert (training.tuning, training.tuned) == (BUILT_IN, "")
+    assert (training.tuning, training.tuned) == (BUILT_IN["lstm"], "")
 
 
 def measured(backend: str, **slower: float) -> Measurement:

@@ -6,6 +6,7 @@ as its argument, it first removes the sentences of the corpus from it, so that o
 
 import dataclasses
 import sys
+from collections.abc import Callable
 from math import log
 from pathlib import Path
 from statistics import median, stdev
@@ -84,7 +85,7 @@ def parts_of_readme() -> dict[str, str]:
     first, last = (render.day(one.head.started).partition(",")[0] for one in (results.single[0], results.single[-1]))
     days = first if first == last else f"{first} to {last}"
     answer = f"{page.machine_of(results)}, {days}: **{results.headline}** {results.gain}"
-    return {"answer": f"{answer}\n\n{image}", "table": table, "models": times_of_models()}
+    return {"answer": f"{answer}\n\n{image}", "table": table, "models": times_of_models(rounded)}
 
 
 def parts_of_guide() -> dict[str, str]:
@@ -148,7 +149,12 @@ def benches_of_models() -> dict[str, BenchResults]:
     return {name: BenchResults(Measurement.read(FOLDER / f"{name}.jsonl")) for name in MODELS}
 
 
-def times_of_models() -> str:
+def rounded(estimate: Estimate | None) -> str:
+    """A ratio without its interval."""
+    return render.around(estimate).partition(render.SPACE)[0]
+
+
+def times_of_models(write: Callable[[Estimate | None], str] = render.around) -> str:
     """A table of the frameworks' times with each model, as installed and tuned, as multiples of PyTorch's."""
     benches = benches_of_models()
     lines = []
@@ -156,7 +162,7 @@ def times_of_models() -> str:
         cells = []
         for results in benches.values():
             pairs = [(results.backends["torch"][lane], results.backends[name][lane]) for lane in LANES]
-            ratios = ["1×" if row is first else render.around(results.ratio(first, row)) for first, row in pairs]
+            ratios = ["1×" if row is first else write(results.ratio(first, row)) for first, row in pairs]
             cells.append(" and ".join(dict.fromkeys(ratios)))
         lines.append((title_of(name), *cells))
     return render.markdown_table(("× PyTorch", *benches), lines)

@@ -228,16 +228,19 @@ def test_figures_that_are_not_to_be_relied_on_are_said(
         ), sentences
 
 
-def test_another_processor_than_that_of_the_settings_is_noted() -> None:
+def test_another_processor_or_model_than_that_of_the_settings_is_noted() -> None:
     bench = measurement(plan_of(["torch", "keras"]))
     note = (
-        "the settings of the tuned lane were measured on AMD EPYC with AVX-512, 2 cores, on 2026-12-01 and "
-        "2026-12-02, and not on this processor"
+        "the settings of the tuned lane were measured on AMD EPYC with AVX-512, 2 cores, with lstm, on 2026-12-01 "
+        "and 2026-12-02, and not on this processor"
     )
     assert not BenchResults(bench).notes
     for processor in ("Intel(R) Xeon(R)", ""):
         bench.head = msgspec.structs.replace(bench.head, machine={**bench.head.machine, "processor": processor})
         assert BenchResults(bench).notes == [note]
+    training = msgspec.structs.replace(bench.plan.training, model="attention")
+    bench.head = msgspec.structs.replace(bench.head, plan=msgspec.structs.replace(bench.plan, training=training))
+    assert BenchResults(bench).notes == [f"{note} or with this model"]
     nothing_set = measurement(plan_of(["keras"]))
     assert not BenchResults(nothing_set).notes
 

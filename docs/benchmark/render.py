@@ -90,10 +90,8 @@ def parts_of_readme() -> dict[str, str]:
 
 def parts_of_guide() -> dict[str, str]:
     """The guide's tables of the effects of settings and of the measurements."""
-    tables, dated = [], []
-    for table in BUILT_IN.values():
-        told = [effect for _, effect in dated]  # in the table of the model with which it was measured
-        dated += [((table.model, effect.date), effect) for effect in table.effects if effect not in told]
+    tables = []
+    dated = [((table.model, effect.date), effect) for table in BUILT_IN.values() for effect in table.effects]
     for (model, date), of_date in grouped(dated).items():
         lines = []
         for framework, effects in grouped((effect.framework, effect) for effect in of_date).items():

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-# Our packages are taken from this file's folder, even if PYTHONPATH leads to others of the same names.
+# Our packages are taken from this file's folder,
+# even if PYTHONPATH leads to others of the same names.
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from common.errors import CannotBeginError
@@ -53,7 +54,10 @@ class LazyCommands(Commands):
             except ModuleNotFoundError as error:
                 if error.name != "rosetta_diff":
                     raise
-                command, options = _missing, {"ignore_unknown_options": True, "allow_extra_args": True}
+                command, options = (
+                    _missing,
+                    {"ignore_unknown_options": True, "allow_extra_args": True},
+                )
             alone.command(cmd_name, rich_help_panel=heading, context_settings=options)(command)
             self.commands[cmd_name] = typer.main.get_command(alone)
         return super().get_command(ctx, cmd_name)
@@ -76,7 +80,8 @@ def _missing() -> None:
 app = typer.Typer(
     name="rosetta",
     cls=LazyCommands,
-    help="One seq2seq model in Keras/TensorFlow, PyTorch, PaddlePaddle and JAX: train, translate, compare.",
+    help="One seq2seq model in Keras/TensorFlow, PyTorch, PaddlePaddle and JAX: train, translate, "
+    "compare.",
     epilog='Begin with: rosetta translate "I love you!" --backend all',
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -101,7 +106,8 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def _rosetta(
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version.")
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version."),
     ] = False,
 ) -> None:
     pass

@@ -1,4 +1,5 @@
-"""The table of backends, by name: NAME or NAME:VARIANT. A framework is imported only when a backend is opened."""
+"""The table of backends, by name: NAME or NAME:VARIANT.
+A framework is imported only when a backend is opened."""
 
 from collections.abc import Iterable
 from contextlib import suppress
@@ -20,24 +21,32 @@ class Entry:
 
     file: str  # the module of the model file
     package: str  # the package that must be importable
-    extra: str  # the extra of rosetta-s2s that installs this package; empty where it is always there
+    # The extra of rosetta-s2s that installs this package; empty where it is always there.
+    extra: str
     driver: str = "backends.interface:Backend"  # "module:Class" of what drives the model file
-    engine: str = ""  # the framework under which Keras runs, which its process reads in KERAS_BACKEND
+    # The framework under which Keras runs, which its process reads in KERAS_BACKEND.
+    engine: str = ""
 
     # Names and looks
-    title: str = ""  # the name that sentences use of a framework; a variant is called by its name in the table
-    colour: str = ""  # a framework's in every chart and page, on light and dark paper; a variant has its framework's
+    # The name that sentences use of a framework; a variant is called by its name in the table.
+    title: str = ""
+    # A framework's in every chart and page, on light and dark paper; a variant has its framework's.
+    colour: str = ""
     aliases: tuple[str, ...] = ()  # other names that users call the framework
 
     # Abilities
-    models: tuple[str, ...] = ("lstm",)  # of common.models; the file of a further one is named for it
+    # Of common.models; the file of a further one is named for it.
+    models: tuple[str, ...] = ("lstm",)
     threads: tuple[str, ...] = ()  # the variables that set the framework's number of threads
-    group: str = ""  # "module:Class" of the group of workers that the backend joins; empty where it trains alone
+    # "module:Class" of the group of workers that the backend joins; empty where it trains alone
+    group: str = ""
     native: bool = False  # True if the framework has a format of its own for weights
-    float32_only: str = ""  # why it is compared with the reference in float32 alone; empty where float64 is, too
+    # Why it is compared with the reference in float32 alone; empty where float64 is, too.
+    float32_only: str = ""
     masks_padding: bool = True  # False if padding always counts
     decodes_batches: bool = True  # False if it decodes one sentence after another
-    # True if Keras's `fit` trains, on tensors that are made before and without counting the real positions.
+    # True if Keras's `fit` trains, on tensors that are made
+    # before and without counting the real positions.
     uses_fit: bool = False
 
     def file_of(self, model: str) -> str:
@@ -61,7 +70,8 @@ def _example(engine: str, extra: str, colour: str = "") -> Entry:
     )
 
 
-# The colours are Okabe and Ito's, which can be told apart with every common colour blindness; the example's is grey.
+# The colours are Okabe and Ito's, which can be told apart with every common colour blindness;
+# the example's is grey.
 TABLE = {
     "numpy": Entry(
         "backends.numpy_model",
@@ -136,10 +146,15 @@ def resolved(name: str) -> str:
 
 
 def find(name: str) -> Entry:
-    """Return the entry of an installed backend. Raises CannotBeginError for one that is unknown or missing."""
+    """Return the entry of an installed backend.
+    Raises CannotBeginError for one that is unknown or missing."""
     require_known(name)
     entry = TABLE[name]
-    missing = [package for package in (entry.package, entry.engine or entry.package) if not find_spec(package)]
+    missing = [
+        package
+        for package in (entry.package, entry.engine or entry.package)
+        if not find_spec(package)
+    ]
     if missing:
         raise CannotBeginError(
             f"backend {name} needs {missing[0]}, which is not installed; "
@@ -151,7 +166,9 @@ def find(name: str) -> Entry:
 def require_model(name: str, model: str) -> None:
     """Raise CannotBeginError where a backend has no file of a model."""
     if model not in TABLE[name].models:
-        raise CannotBeginError(f"{name} has no model {model!r}; choose one of {', '.join(having(TABLE, model))}")
+        raise CannotBeginError(
+            f"{name} has no model {model!r}; choose one of {', '.join(having(TABLE, model))}"
+        )
 
 
 def having(names: Iterable[str], model: str) -> list[str]:
@@ -160,7 +177,8 @@ def having(names: Iterable[str], model: str) -> list[str]:
 
 
 def lookup(name: str) -> Entry:
-    """Return the entry of a backend, installed or not; UNKNOWN for a name that the table does not have."""
+    """Return the entry of a backend, installed or not;
+    UNKNOWN for a name that the table does not have."""
     return TABLE.get(name, UNKNOWN)
 
 
@@ -175,27 +193,33 @@ def colour_of(name: str) -> str:
 
 
 def require_known(name: str) -> None:
-    """Raise CannotBeginError for a backend that the table does not have, with the one of the nearest name."""
+    """Raise CannotBeginError for a backend that the table does not have,
+    with the one of the nearest name."""
     if name in TABLE:
         return
-    known = {typed: backend for backend, entry in TABLE.items() for typed in (backend, *entry.aliases)}
+    known = {
+        typed: backend for backend, entry in TABLE.items() for typed in (backend, *entry.aliases)
+    }
     nearest = get_close_matches(name, known, n=1)
     hint = f"did you mean {known[nearest[0]]}? " if nearest else ""
     raise CannotBeginError(f"there is no backend {name!r}; {hint}choose one of {', '.join(TABLE)}")
 
 
 def framework_of(name: str) -> str:
-    """The part of a name before the colon, such as keras of keras:example; a name without a colon as it is."""
+    """The part of a name before the colon, such as keras of keras:example;
+    a name without a colon as it is."""
     return name.partition(":")[0]
 
 
 def engine_of(name: str) -> str:
-    """The framework that computes for a backend: under Keras its engine, such as tensorflow; else `framework_of`."""
+    """The framework that computes for a backend: under Keras its engine,
+    such as tensorflow; else `framework_of`."""
     return lookup(name).engine or framework_of(name)
 
 
 def installed(variants: bool = True) -> list[str]:
-    """The backends that can run here, since their packages are installed, with or without those that have a colon."""
+    """The backends that can run here, since their packages are installed,
+    with or without those that have a colon."""
     can_run = []
     for name in TABLE if variants else dict.fromkeys(map(framework_of, TABLE)):
         with suppress(CannotBeginError):
@@ -205,12 +229,16 @@ def installed(variants: bool = True) -> list[str]:
 
 
 def frameworks() -> list[str]:
-    """The installed backends that are compared by default: the frameworks, and the official example."""
-    return [name for name in installed() if TABLE[name].extra and name in (framework_of(name), EXAMPLE)]
+    """The installed backends that are compared by default:
+    the frameworks, and the official example."""
+    return [
+        name for name in installed() if TABLE[name].extra and name in (framework_of(name), EXAMPLE)
+    ]
 
 
 def of_run(backend: str) -> str:
-    """The backend that opens a run by default: the run's, else an installed framework, else NumPy."""
+    """The backend that opens a run by default: the run's,
+    else an installed framework, else NumPy."""
     can_run = installed()
     return next(name for name in [backend, *frameworks(), "numpy"] if name in can_run)
 
@@ -219,10 +247,12 @@ def of_run(backend: str) -> str:
 
 
 def native_tool(framework: str, verb: str) -> Any:
-    """The function that writes a backend's weights and slots into a folder, or reads them from paths, for "write" or
-    "read". Raises CannotBeginError where the framework has no format of its own."""
+    """The function that writes a backend's weights and slots into a folder, or reads them from
+    paths, for "write" or "read". Raises CannotBeginError where the framework has no format of its
+    own."""
     if framework not in NATIVE:
         raise CannotBeginError(
-            f"{framework} has no format of its own; choose one of {', '.join(NATIVE)} (numpy can open any run)"
+            f"{framework} has no format of its own; choose one of {', '.join(NATIVE)} (numpy can "
+            "open any run)"
         )
     return resolve_name(f"backends.native.{framework}:{verb}_{framework}")

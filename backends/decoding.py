@@ -1,7 +1,7 @@
 """Greedy decoding and beam search, which ask a backend for the decoder's steps.
 
-Until a search has `ended`, the backend runs the decoder's step from the states at `rows` and the characters
-`sampled`, and gives `extend` the logits.
+Until a search has `ended`, the backend runs the decoder's step from the states at `rows` and the
+characters `sampled`, and gives `extend` the logits.
 """
 
 import numpy as np
@@ -13,9 +13,9 @@ from common.tensors import Array, Ids
 class GreedySearch:
     """The most probable character after each beginning of a translation, for each of N sentences.
 
-    Ended rows are decoded on, unread. As soon as a quarter of the rows have ended, that many leave. So all batches of
-    one size go through the same numbers of rows, and a framework that compiles a graph for each number compiles 20
-    for 512 sentences.
+    Ended rows are decoded on, unread. As soon as a quarter of the rows have ended, that many leave.
+    So all batches of one size go through the same numbers of rows, and a framework that compiles a
+    graph for each number compiles 20 for 512 sentences.
     """
 
     def __init__(self, num_rows: int, config: ModelConfig, max_length: int) -> None:
@@ -43,25 +43,35 @@ class GreedySearch:
         self.going &= self.sampled != self.stop_token
         self.rows, fewer = None, 3 * len(self.going) // 4
         if np.count_nonzero(self.going) <= fewer:
-            self.rows = np.argsort(~self.going, kind="stable")[:fewer]  # those that go on come first
+            # Those that go on come first.
+            self.rows = np.argsort(~self.going, kind="stable")[:fewer]
             kept = (array[self.rows] for array in (self.sampled, self.going, self.sentences))
             self.sampled, self.going, self.sentences = kept
 
 
 class BeamSearch:
-    """The `beam` most probable beginnings of a translation that were found so far for each of N sentences.
+    """The `beam` most probable beginnings of a translation
+    that were found so far for each of N sentences.
 
-    They stand in R = N * beam rows: all beams of the first sentence, then those of the second, and so on.
+    They stand in R = N * beam rows: all beams of the first sentence,
+    then those of the second, and so on.
     """
 
     def __init__(self, num_rows: int, config: ModelConfig, max_length: int, beam: int) -> None:
         self.stop_token, self.max_length = config.stop_token, max_length
-        self.rows = np.arange(num_rows).repeat(beam)  # (R,), the rows of the states from which each beam goes on
-        self.sampled = np.full(num_rows * beam, config.start_token)  # (R,), the last character of each beam
+        self.rows = np.arange(num_rows).repeat(
+            beam
+        )  # (R,), the rows of the states from which each beam goes on
+        self.sampled = np.full(
+            num_rows * beam, config.start_token
+        )  # (R,), the last character of each beam
         self.finished = np.zeros(num_rows * beam, bool)  # (R,), whether the stop token was sampled
         self.characters = np.zeros((num_rows * beam, 0), np.int64)  # (R, L)
-        # All beams of a sentence begin alike, so in the first step only one of them may be continued.
-        self.scores = np.full((num_rows, beam), -np.inf)  # (N, beam), the log of each beam's probability
+        # All beams of a sentence begin alike,
+        # so in the first step only one of them may be continued.
+        self.scores = np.full(
+            (num_rows, beam), -np.inf
+        )  # (N, beam), the log of each beam's probability
         self.scores[:, 0] = 0.0
 
     @property
@@ -74,25 +84,33 @@ class BeamSearch:
         return self.characters.reshape(*self.scores.shape, -1)
 
     def extend(self, logits: Array) -> None:
-        """Go on with the best continuations of each sentence's beams, given the logits (R, V_dec) of the step."""
+        """Go on with the best continuations of each sentence's beams,
+        given the logits (R, V_dec) of the step."""
         (num_rows, beam), num_tokens = self.scores.shape, logits.shape[1]
         log_probabilities = log_softmax(logits)  # (R, V_dec)
         # A beam that has finished goes on with the stop token, which costs it nothing.
         log_probabilities[self.finished] = -np.inf
         log_probabilities[self.finished, self.stop_token] = 0.0
-        # The score of each continuation. Those of a sentence's beams stand in one row, from which the best are taken.
-        sums = (self.scores.reshape(-1, 1) + log_probabilities).reshape(num_rows, -1)  # (N, beam * V_dec)
+        # The score of each continuation. Those of a sentence's beams stand in one row,
+        # from which the best are taken.
+        sums = (self.scores.reshape(-1, 1) + log_probabilities).reshape(
+            num_rows, -1
+        )  # (N, beam * V_dec)
         best = np.argpartition(-sums, beam - 1)[:, :beam]  # (N, beam), in any order
         order = np.argsort(-np.take_along_axis(sums, best, axis=1), kind="stable")
         best = np.take_along_axis(best, order, axis=1)  # (N, beam), the best first
         self.scores = np.take_along_axis(sums, best, axis=1)
-        self.rows = (np.arange(num_rows)[:, None] * beam + best // num_tokens).ravel()  # the beams that are continued
+        # The beams that are continued.
+        self.rows = (np.arange(num_rows)[:, None] * beam + best // num_tokens).ravel()
         self.sampled = (best % num_tokens).ravel()
         self.finished = self.finished[self.rows] | (self.sampled == self.stop_token)
-        self.characters = np.concatenate([self.characters[self.rows], self.sampled[:, None]], axis=1)
+        self.characters = np.concatenate(
+            [self.characters[self.rows], self.sampled[:, None]], axis=1
+        )
 
 
 def log_softmax(logits: Array) -> Array:
-    """The logarithm of softmax over the last axis. The largest logit is subtracted, so that nothing overflows."""
+    """The logarithm of softmax over the last axis. The largest logit is subtracted,
+    so that nothing overflows."""
     shifted = logits - logits.max(-1, keepdims=True)
     return np.asarray(shifted - np.log(np.exp(shifted).sum(-1, keepdims=True)))

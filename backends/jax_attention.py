@@ -1,7 +1,7 @@
 """The model with attention in JAX, by Flax NNX.
 
-The decoder's outputs attend to the encoder's (Luong 2015: global, dot product, unscaled), and the dense layer reads
-outputs and contexts together. All else is that of jax_model.py.
+The decoder's outputs attend to the encoder's (Luong 2015: global, dot product, unscaled), and the
+dense layer reads outputs and contexts together. All else is that of jax_model.py.
 """
 
 import jax
@@ -29,17 +29,23 @@ from backends.jax_model import (  # noqa: F401
 
 
 class Seq2Seq(nnx.Module):
-    """The encoder's states start the decoder, whose outputs attend to the encoder's; the dense layer gives logits."""
+    """The encoder's states start the decoder, whose outputs attend to the encoder's;
+    the dense layer gives logits."""
 
     def __init__(self, num_encoder_tokens, num_decoder_tokens, latent_dim, *, rngs=None):
         options = {"param_dtype": jnp.result_type(float), "rngs": rngs or nnx.Rngs(0)}
-        self.encoder = nnx.RNN(nnx.OptimizedLSTMCell(num_encoder_tokens, latent_dim, **options), return_carry=True)
-        self.decoder = nnx.RNN(nnx.OptimizedLSTMCell(num_decoder_tokens, latent_dim, **options), return_carry=True)
+        self.encoder = nnx.RNN(
+            nnx.OptimizedLSTMCell(num_encoder_tokens, latent_dim, **options), return_carry=True
+        )
+        self.decoder = nnx.RNN(
+            nnx.OptimizedLSTMCell(num_decoder_tokens, latent_dim, **options), return_carry=True
+        )
         self.dense = nnx.Linear(2 * latent_dim, num_decoder_tokens, **options)
 
     def encode(self, encoder_input_data, encoder_lengths=None):
-        """The states (N, H) after the last step, or after each row's own length where lengths (N,) are given; the
-        outputs (N, T_enc, H), zero behind each length; and their mask (N, T_enc), one up to each length."""
+        """The states (N, H) after the last step, or after each row's own length where lengths (N,)
+        are given; the outputs (N, T_enc, H), zero behind each length; and their mask (N, T_enc),
+        one up to each length."""
         (state_c, state_h), outputs = self.encoder(encoder_input_data, seq_lengths=encoder_lengths)
         mask = jnp.ones(outputs.shape[:2], outputs.dtype)
         if encoder_lengths is not None:
@@ -47,8 +53,11 @@ class Seq2Seq(nnx.Module):
         return state_h, state_c, outputs * mask[..., None], mask
 
     def decode(self, decoder_input_data, state_h, state_c, encoder_outputs, encoder_mask):
-        """Logits (N, T_dec, V_dec) and the next states, of which the encoder's outputs and mask stay."""
-        (state_c, state_h), outputs = self.decoder(decoder_input_data, initial_carry=(state_c, state_h))
+        """Logits (N, T_dec, V_dec) and the next states,
+        of which the encoder's outputs and mask stay."""
+        (state_c, state_h), outputs = self.decoder(
+            decoder_input_data, initial_carry=(state_c, state_h)
+        )
         # Usually: jax.nn.dot_product_attention, which computes in float32 whatever it is given.
         scores = outputs @ encoder_outputs.swapaxes(1, 2)  # (N, T_dec, T_enc)
         shares = jax.nn.softmax(jnp.where(encoder_mask[:, None] > 0, scores, -jnp.inf), -1)

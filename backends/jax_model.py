@@ -1,7 +1,7 @@
 """The model in JAX, by Flax NNX and optax.
 
-Make a Seq2Seq and an RMSprop, give `train_step` a Batch at a time, and decode by `start` and `step`. Before all this,
-`prepare` may choose a precision and a device.
+Make a Seq2Seq and an RMSprop, give `train_step` a Batch at a time, and decode by `start` and
+`step`. Before all this, `prepare` may choose a precision and a device.
 """
 
 from typing import NamedTuple
@@ -18,20 +18,28 @@ class Seq2Seq(nnx.Module):
     """The encoder's states start the decoder; the dense layer gives logits."""
 
     def __init__(self, num_encoder_tokens, num_decoder_tokens, latent_dim, *, rngs=None):
-        # The precision that `prepare` chose, in place of float32, which Flax's layers have otherwise.
+        # The precision that `prepare` chose, in place of float32,
+        # which Flax's layers have otherwise.
         options = {"param_dtype": jnp.result_type(float), "rngs": rngs or nnx.Rngs(0)}
-        self.encoder = nnx.RNN(nnx.OptimizedLSTMCell(num_encoder_tokens, latent_dim, **options), return_carry=True)
-        self.decoder = nnx.RNN(nnx.OptimizedLSTMCell(num_decoder_tokens, latent_dim, **options), return_carry=True)
+        self.encoder = nnx.RNN(
+            nnx.OptimizedLSTMCell(num_encoder_tokens, latent_dim, **options), return_carry=True
+        )
+        self.decoder = nnx.RNN(
+            nnx.OptimizedLSTMCell(num_decoder_tokens, latent_dim, **options), return_carry=True
+        )
         self.dense = nnx.Linear(latent_dim, num_decoder_tokens, **options)
 
     def encode(self, encoder_input_data, encoder_lengths=None):
-        """The states (N, H) after the last step, or after each row's own length where lengths (N,) are given."""
+        """The states (N, H) after the last step,
+        or after each row's own length where lengths (N,) are given."""
         (state_c, state_h), _ = self.encoder(encoder_input_data, seq_lengths=encoder_lengths)
         return state_h, state_c
 
     def decode(self, decoder_input_data, state_h, state_c):
         """Logits (N, T_dec, V_dec) and the next states (N, H)."""
-        (state_c, state_h), outputs = self.decoder(decoder_input_data, initial_carry=(state_c, state_h))
+        (state_c, state_h), outputs = self.decoder(
+            decoder_input_data, initial_carry=(state_c, state_h)
+        )
         return self.dense(outputs), state_h, state_c
 
     def __call__(self, encoder_input_data, decoder_input_data, encoder_lengths=None):
@@ -55,7 +63,8 @@ class Seq2Seq(nnx.Module):
 
 
 class Batch(NamedTuple):
-    """N sentence pairs by `to_tensor`, padded to T_enc and T_dec characters with the space's one-hot.
+    """N sentence pairs by `to_tensor`, padded to T_enc
+    and T_dec characters with the space's one-hot.
 
     encoder_input_data  (N, T_enc, V_enc), one-hot
     decoder_input_data  (N, T_dec, V_dec), one-hot; begins with the tab
@@ -83,7 +92,8 @@ def has_gpu():
 
 
 def prepare(dtype="float32", device="cpu"):
-    """Make models of this precision, "float32" or "float64", on this device, "cpu" or "gpu", from now on."""
+    """Make models of this precision, "float32" or "float64",
+    on this device, "cpu" or "gpu", from now on."""
     jax.config.update("jax_enable_x64", dtype == "float64")  # or float64 would be float32
     jax.config.update("jax_default_device", jax.devices(device)[0])
 
@@ -94,10 +104,11 @@ def layout(name, array):
 
 
 def loss_of(logits, batch):
-    """The loss, and its counts (3,): summed cross-entropy, right positions, right positions that are no padding."""
+    """The loss, and its counts (3,): summed cross-entropy, right positions,
+    right positions that are no padding."""
     cross_entropy = optax.softmax_cross_entropy(logits, batch.decoder_target_data)  # (N, T_dec)
-    # Usually a plain sum. On a CPU XLA adds a thousand numbers one after another, and rounds each time. By default a
-    # GPU may round the numbers of a product.
+    # Usually a plain sum. On a CPU XLA adds a thousand numbers one after another, and rounds each
+    # time. By default a GPU may round the numbers of a product.
     loss_sum = jnp.vdot(batch.target_weights, cross_entropy, precision="highest")
     right = (logits.argmax(-1) == batch.decoder_target_ids) * batch.target_weights  # (N, T_dec)
     counts = jnp.stack([loss_sum, right.sum(), (right * batch.real_positions).sum()])
@@ -114,26 +125,32 @@ class RMSprop(nnx.Optimizer):
 
     @property
     def mean_squares(self):
-        return list(self.named_weights(self.opt_state[0].nu).values())  # of optax's chain the first, scale_by_rms
+        # Of optax's chain the first, scale_by_rms.
+        return list(self.named_weights(self.opt_state[0].nu).values())
 
 
 @jax.jit
 def gradients(model, batch):
     """The loss, its counts (3,), and the gradient of each weight by its name."""
     loss, counts, tree = _gradients(model, batch)
-    return loss, counts, type(model).named_weights(tree)  # a tree of gradients has the model's attributes
+    # A tree of gradients has the model's attributes.
+    return loss, counts, type(model).named_weights(tree)
 
 
 def _gradients(model, batch):
     def loss_and_counts(model):
-        logits, *_ = model(batch.encoder_input_data, batch.decoder_input_data, batch.encoder_lengths)
+        logits, *_ = model(
+            batch.encoder_input_data, batch.decoder_input_data, batch.encoder_lengths
+        )
         return loss_of(logits, batch)
 
     (loss, counts), tree = nnx.value_and_grad(loss_and_counts, has_aux=True)(model)
     return loss, counts, tree
 
 
-@nnx.jit  # compiles once for each shape; jax.jit would drop what the function writes into model and optimizer
+# Compiles once for each shape; jax.jit would drop what the function writes
+# into model and optimizer.
+@nnx.jit
 def train_step(model, optimizer, batch):
     """The loss and its counts (3,) before the step."""
     loss, counts, tree = _gradients(model, batch)
@@ -151,7 +168,9 @@ def evaluate_step(model, batch):
 @jax.jit
 def forward(model, batch):
     """Probabilities (N, T_dec, V_dec) and the encoder's states."""
-    logits, *states = model(batch.encoder_input_data, batch.decoder_input_data, batch.encoder_lengths)
+    logits, *states = model(
+        batch.encoder_input_data, batch.decoder_input_data, batch.encoder_lengths
+    )
     return jax.nn.softmax(logits, -1), *states
 
 

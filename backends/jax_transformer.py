@@ -1,9 +1,9 @@
 """A small Transformer in JAX, by Flax NNX.
 
-It has the shape of Keras's example "English-to-Spanish translation with a sequence-to-sequence Transformer": one
-layer on each side, a norm after each residual sum, learned positions. It differs in four things: there is no dropout;
-characters are one-hot; heads share the units; keys have no bias, since softmax cancels it. The loss, the optimizer
-and the steps are those of jax_model.py.
+It has the shape of Keras's example "English-to-Spanish translation with a sequence-to-sequence
+Transformer": one layer on each side, a norm after each residual sum, learned positions. It differs
+in four things: there is no dropout; characters are one-hot; heads share the units; keys have no
+bias, since softmax cancels it. The loss, the optimizer and the steps are those of jax_model.py.
 """
 
 import jax
@@ -34,12 +34,22 @@ EPSILON = float(np.float32(1e-3))  # Keras's of a norm, rounded as Paddle rounds
 
 
 class Seq2Seq(nnx.Module):
-    """The decoder attends to what it has read, and to the encoder's outputs; the dense layer gives logits."""
+    """The decoder attends to what it has read, and to the encoder's outputs;
+    the dense layer gives logits."""
 
     def __init__(
-        self, num_encoder_tokens, num_decoder_tokens, latent_dim, num_heads, num_hidden, max_length, *, rngs=None
+        self,
+        num_encoder_tokens,
+        num_decoder_tokens,
+        latent_dim,
+        num_heads,
+        num_hidden,
+        max_length,
+        *,
+        rngs=None,
     ):
-        # The precision that `prepare` chose, in place of float32, which Flax's layers have otherwise.
+        # The precision that `prepare` chose, in place of float32,
+        # which Flax's layers have otherwise.
         options = {"param_dtype": jnp.result_type(float), "rngs": rngs or nnx.Rngs(0)}
         self.max_length = max_length
         self.encoder = Embedding(num_encoder_tokens, max_length, latent_dim, **options)
@@ -52,9 +62,9 @@ class Seq2Seq(nnx.Module):
         self.dense = nnx.Linear(latent_dim, num_decoder_tokens, **options)
 
     def encode(self, encoder_input_data, encoder_lengths=None):
-        """The states before the first character: the encoder's keys and values (N, T_enc, H), and which of them are
-        real, a mask (N, T_enc) of ones and zeros; the decoder's keys and values (N, L, H), and the position (N,) of
-        the next ones, all zeros."""
+        """The states before the first character: the encoder's keys and values (N, T_enc, H), and
+        which of them are real, a mask (N, T_enc) of ones and zeros; the decoder's keys and values
+        (N, L, H), and the position (N,) of the next ones, all zeros."""
         slots, time_steps = jnp.arange(self.max_length), jnp.arange(encoder_input_data.shape[1])
         mask = jnp.ones_like(encoder_input_data[..., 0])
         if encoder_lengths is not None:
@@ -69,7 +79,9 @@ class Seq2Seq(nnx.Module):
         empty = jnp.zeros((len(keys), self.max_length, keys.shape[-1]), keys.dtype)
         return keys, values, mask, empty, empty, empty[:, 0, 0]
 
-    def decode(self, decoder_input_data, encoder_keys, encoder_values, encoder_mask, keys, values, position):
+    def decode(
+        self, decoder_input_data, encoder_keys, encoder_values, encoder_mask, keys, values, position
+    ):
         """Logits (N, T_dec, V_dec) and the next states; the encoder's are unchanged."""
         slots, time_steps = jnp.arange(self.max_length), decoder_input_data.shape[1]
         places = (position[:, None] + jnp.arange(time_steps))[..., None]  # (N, T_dec, 1)
@@ -94,7 +106,8 @@ class Seq2Seq(nnx.Module):
 
     def named_weights(self):
         """The trained weights by name: `layout(name, to_array(weight))` is Keras's."""
-        # Called on the classes, since a tree of gradients has the model's attributes and not its methods.
+        # Called on the classes, since a tree of gradients
+        # has the model's attributes and not its methods.
         return {
             **Embedding.named_weights(self.encoder, "encoder"),
             **Attention.named_weights(self.encoder_attention, "encoder/attention"),
@@ -109,7 +122,8 @@ class Seq2Seq(nnx.Module):
 
 
 class Embedding(nnx.Module):
-    """The sum of a vector for each character and one for its position, both given as one-hot rows."""
+    """The sum of a vector for each character and one for its position,
+    both given as one-hot rows."""
 
     def __init__(self, num_tokens, max_length, units, **options):
         self.characters = nnx.Linear(num_tokens, units, use_bias=False, **options)
@@ -126,7 +140,8 @@ class Embedding(nnx.Module):
 
 
 class FeedForward(nnx.Module):
-    """Two dense layers, with ReLU between them, whose result is added to the inputs and normalized."""
+    """Two dense layers, with ReLU between them,
+    whose result is added to the inputs and normalized."""
 
     def __init__(self, units, num_hidden, **options):
         self.hidden = nnx.Linear(units, num_hidden, **options)
@@ -148,7 +163,8 @@ class FeedForward(nnx.Module):
 
 
 class Attention(nnx.Module):
-    """Scaled dot-product attention by several heads, whose result is added to the inputs and normalized."""
+    """Scaled dot-product attention by several heads,
+    whose result is added to the inputs and normalized."""
 
     def __init__(self, units, num_heads, **options):
         self.num_heads = num_heads
@@ -167,8 +183,8 @@ class Attention(nnx.Module):
         return tensor.reshape(*tensor.shape[:2], self.num_heads, -1).swapaxes(1, 2)
 
     def __call__(self, inputs, keys, values, mask):
-        """Attend from inputs (N, T, H) to keys and values (N, S, H) where the mask, bool and broadcastable to
-        (N, T, S), is true."""
+        """Attend from inputs (N, T, H) to keys and values (N, S, H) where the mask, bool and
+        broadcastable to (N, T, S), is true."""
         queries, keys, values = map(self.split, (self.query(inputs), keys, values))
         # Usually: jax.nn.dot_product_attention, which computes in float32 whatever it is given.
         scores = queries @ keys.swapaxes(2, 3) / queries.shape[-1] ** 0.5  # (N, heads, T, S)

@@ -1,7 +1,7 @@
 """The model with attention in Keras 3 on TensorFlow.
 
-The decoder's outputs attend to the encoder's (Luong 2015: global, dot product, unscaled), and the dense layer reads
-outputs and contexts together. All else is that of keras_model.py.
+The decoder's outputs attend to the encoder's (Luong 2015: global, dot product, unscaled), and the
+dense layer reads outputs and contexts together. All else is that of keras_model.py.
 """
 
 import keras
@@ -29,7 +29,8 @@ from backends.keras_model import (  # noqa: F401
 
 
 class Seq2Seq(keras.Model):
-    """The encoder's states start the decoder, whose outputs attend to the encoder's; the dense layer gives logits."""
+    """The encoder's states start the decoder, whose outputs attend to the encoder's;
+    the dense layer gives logits."""
 
     def __init__(self, num_encoder_tokens, num_decoder_tokens, latent_dim):
         super().__init__(name="encoder_decoder")
@@ -43,19 +44,29 @@ class Seq2Seq(keras.Model):
         self.dense.build((None, None, 2 * latent_dim))
 
     def encode(self, encoder_input_data, encoder_lengths=None):
-        """The states (N, H) after the last step, or after each row's own length where lengths (N,) are given; the
-        outputs (N, T_enc, H), zero behind each length; and their mask (N, T_enc), one up to each length."""
-        mask = tf.ones_like(encoder_input_data[..., 0], bool)  # (N, T_enc), true up to each row's length
+        """The states (N, H) after the last step, or after each row's own length where lengths (N,)
+        are given; the outputs (N, T_enc, H), zero behind each length; and their mask (N, T_enc),
+        one up to each length."""
+        mask = tf.ones_like(
+            encoder_input_data[..., 0], bool
+        )  # (N, T_enc), true up to each row's length
         if encoder_lengths is not None:
             mask = tf.sequence_mask(encoder_lengths, tf.shape(encoder_input_data)[1])
-        outputs, state_h, state_c = self.encoder(encoder_input_data, mask=mask)  # (N, T_enc, H), (N, H) each
+        outputs, state_h, state_c = self.encoder(
+            encoder_input_data, mask=mask
+        )  # (N, T_enc, H), (N, H) each
         mask = ops.cast(mask, outputs.dtype)
         return state_h, state_c, outputs * mask[..., None], mask
 
     def decode(self, decoder_input_data, state_h, state_c, encoder_outputs, encoder_mask):
-        """Logits (N, T_dec, V_dec) and the next states, of which the encoder's outputs and mask stay."""
-        outputs, state_h, state_c = self.decoder(decoder_input_data, initial_state=[state_h, state_c])
-        contexts = self.attention([outputs, encoder_outputs], mask=[None, encoder_mask > 0])  # (N, T_dec, H)
+        """Logits (N, T_dec, V_dec) and the next states,
+        of which the encoder's outputs and mask stay."""
+        outputs, state_h, state_c = self.decoder(
+            decoder_input_data, initial_state=[state_h, state_c]
+        )
+        contexts = self.attention(
+            [outputs, encoder_outputs], mask=[None, encoder_mask > 0]
+        )  # (N, T_dec, H)
         logits = self.dense(ops.concatenate([outputs, contexts], -1))
         return logits, state_h, state_c, encoder_outputs, encoder_mask
 

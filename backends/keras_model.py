@@ -1,7 +1,8 @@
 """The model in Keras 3 on TensorFlow.
 
-Make a Seq2Seq and an RMSprop, give `train_step` a Batch at a time, and decode by `start` and `step`. Before all this,
-`prepare` may choose a precision and a device. Keras takes another engine where KERAS_BACKEND names one.
+Make a Seq2Seq and an RMSprop, give `train_step` a Batch at a time, and decode by `start` and
+`step`. Before all this, `prepare` may choose a precision and a device. Keras takes another engine
+where KERAS_BACKEND names one.
 """
 
 from typing import NamedTuple
@@ -17,7 +18,8 @@ class Seq2Seq(keras.Model):
     """The encoder's states start the decoder; the dense layer gives logits."""
 
     def __init__(self, num_encoder_tokens, num_decoder_tokens, latent_dim):
-        # TensorFlow orders a graph by its operators' names. With Keras's choice, "seq2_seq", a step takes 8 % longer.
+        # TensorFlow orders a graph by its operators' names. With Keras's choice,
+        # "seq2_seq", a step takes 8 % longer.
         super().__init__(name="encoder_decoder")
         self.encoder = layers.LSTM(latent_dim, return_state=True)
         self.decoder = layers.LSTM(latent_dim, return_sequences=True, return_state=True)
@@ -28,7 +30,8 @@ class Seq2Seq(keras.Model):
         self.dense.build((None, None, latent_dim))
 
     def encode(self, encoder_input_data, encoder_lengths=None):
-        """The states (N, H) after the last step, or after each row's own length where lengths (N,) are given."""
+        """The states (N, H) after the last step,
+        or after each row's own length where lengths (N,) are given."""
         mask = None  # or (N, T_enc), true up to each row's length
         if encoder_lengths is not None:
             mask = tf.sequence_mask(encoder_lengths, tf.shape(encoder_input_data)[1])
@@ -37,7 +40,9 @@ class Seq2Seq(keras.Model):
 
     def decode(self, decoder_input_data, state_h, state_c):
         """Logits (N, T_dec, V_dec) and the next states (N, H)."""
-        outputs, state_h, state_c = self.decoder(decoder_input_data, initial_state=[state_h, state_c])
+        outputs, state_h, state_c = self.decoder(
+            decoder_input_data, initial_state=[state_h, state_c]
+        )
         return self.dense(outputs), state_h, state_c
 
     def call(self, encoder_input_data, decoder_input_data, encoder_lengths=None):
@@ -61,7 +66,8 @@ class Seq2Seq(keras.Model):
 
 
 class Batch(NamedTuple):
-    """N sentence pairs by `to_tensor`, padded to T_enc and T_dec characters with the space's one-hot.
+    """N sentence pairs by `to_tensor`, padded to T_enc
+    and T_dec characters with the space's one-hot.
 
     encoder_input_data  (N, T_enc, V_enc), one-hot
     decoder_input_data  (N, T_dec, V_dec), one-hot; begins with the tab
@@ -89,10 +95,11 @@ def has_gpu():
 
 
 def prepare(dtype="float32", device="cpu"):
-    """Make models of this precision, "float32" or "float64", from now on. TensorFlow takes the GPU that it
-    sees."""
+    """Make models of this precision, "float32" or "float64", from now on.
+    TensorFlow takes the GPU that it sees."""
     keras.config.set_floatx(dtype)
-    keras.config.set_dtype_policy(dtype)  # or the precision of the first layer in this process would stay
+    # Or the precision of the first layer in this process would stay.
+    keras.config.set_dtype_policy(dtype)
 
 
 def layout(name, array):
@@ -101,8 +108,11 @@ def layout(name, array):
 
 
 def loss_of(logits, batch):
-    """The loss, and its counts (3,): summed cross-entropy, right positions, right positions that are no padding."""
-    cross_entropy = ops.categorical_crossentropy(batch.decoder_target_data, logits, from_logits=True)  # (N, T_dec)
+    """The loss, and its counts (3,): summed cross-entropy, right positions,
+    right positions that are no padding."""
+    cross_entropy = ops.categorical_crossentropy(
+        batch.decoder_target_data, logits, from_logits=True
+    )  # (N, T_dec)
     loss_sum = ops.sum(batch.target_weights * cross_entropy)
     right = ops.equal(ops.argmax(logits, -1), batch.decoder_target_ids)  # (N, T_dec)
     right = ops.cast(right, logits.dtype) * batch.target_weights  # (N, T_dec)
@@ -120,14 +130,17 @@ class RMSprop(keras.optimizers.RMSprop):
 
     @property
     def mean_squares(self):
-        return self.variables[2:]  # after the count of steps and the learning rate; Keras calls them velocities
+        # After the count of steps and the learning rate; Keras calls them velocities.
+        return self.variables[2:]
 
 
 def gradients(model, batch):
     """The loss, its counts (3,), and the gradient of each weight by its name."""
     weights = {name: weight.value for name, weight in model.named_weights().items()}
     with tf.GradientTape() as tape:
-        logits, *_ = model(batch.encoder_input_data, batch.decoder_input_data, batch.encoder_lengths)
+        logits, *_ = model(
+            batch.encoder_input_data, batch.decoder_input_data, batch.encoder_lengths
+        )
         loss, counts = loss_of(logits, batch)
     return loss, counts, tape.gradient(loss, weights)
 
@@ -149,7 +162,9 @@ def evaluate_step(model, batch):
 
 def forward(model, batch):
     """Probabilities (N, T_dec, V_dec) and the encoder's states."""
-    logits, *states = model(batch.encoder_input_data, batch.decoder_input_data, batch.encoder_lengths)
+    logits, *states = model(
+        batch.encoder_input_data, batch.decoder_input_data, batch.encoder_lengths
+    )
     return ops.softmax(logits, -1), *states
 
 

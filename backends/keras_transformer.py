@@ -1,9 +1,9 @@
 """A small Transformer in Keras 3 on TensorFlow.
 
-It has the shape of Keras's example "English-to-Spanish translation with a sequence-to-sequence Transformer": one
-layer on each side, a norm after each residual sum, learned positions. It differs in four things: there is no dropout;
-characters are one-hot; heads share the units; keys have no bias, since softmax cancels it. The loss, the optimizer
-and the steps are those of keras_model.py.
+It has the shape of Keras's example "English-to-Spanish translation with a sequence-to-sequence
+Transformer": one layer on each side, a norm after each residual sum, learned positions. It differs
+in four things: there is no dropout; characters are one-hot; heads share the units; keys have no
+bias, since softmax cancels it. The loss, the optimizer and the steps are those of keras_model.py.
 """
 
 import keras
@@ -34,9 +34,12 @@ EPSILON = float(np.float32(1e-3))  # Keras's of a norm, rounded as Paddle rounds
 
 
 class Seq2Seq(keras.Model):
-    """The decoder attends to what it has read, and to the encoder's outputs; the dense layer gives logits."""
+    """The decoder attends to what it has read, and to the encoder's outputs;
+    the dense layer gives logits."""
 
-    def __init__(self, num_encoder_tokens, num_decoder_tokens, latent_dim, num_heads, num_hidden, max_length):
+    def __init__(
+        self, num_encoder_tokens, num_decoder_tokens, latent_dim, num_heads, num_hidden, max_length
+    ):
         super().__init__(name="encoder_decoder")
         self.max_length = max_length
         self.encoder = Embedding(num_encoder_tokens, max_length, latent_dim)
@@ -49,13 +52,15 @@ class Seq2Seq(keras.Model):
         self.dense = built(layers.Dense(num_decoder_tokens), latent_dim)
 
     def encode(self, encoder_input_data, encoder_lengths=None):
-        """The states before the first character: the encoder's keys and values (N, T_enc, H), and which of them are
-        real, a mask (N, T_enc) of ones and zeros; the decoder's keys and values (N, L, H), and the position (N,) of
-        the next ones, all zeros."""
+        """The states before the first character: the encoder's keys and values (N, T_enc, H), and
+        which of them are real, a mask (N, T_enc) of ones and zeros; the decoder's keys and values
+        (N, L, H), and the position (N,) of the next ones, all zeros."""
         slots, time_steps = tf.range(self.max_length), tf.range(tf.shape(encoder_input_data)[1])
         mask = tf.ones_like(encoder_input_data[..., 0])
         if encoder_lengths is not None:
-            mask = mask * ops.cast(time_steps < ops.cast(encoder_lengths[:, None], "int32"), mask.dtype)
+            mask = mask * ops.cast(
+                time_steps < ops.cast(encoder_lengths[:, None], "int32"), mask.dtype
+            )
         # Characters beyond the last position share it.
         places = ops.minimum(time_steps, self.max_length - 1)[:, None]  # (T_enc, 1)
         placed = ops.cast(slots == places, mask.dtype)  # (T_enc, L), one-hot
@@ -66,7 +71,9 @@ class Seq2Seq(keras.Model):
         empty = tf.zeros((tf.shape(keys)[0], self.max_length, keys.shape[-1]), keys.dtype)
         return keys, values, mask, empty, empty, empty[:, 0, 0]
 
-    def decode(self, decoder_input_data, encoder_keys, encoder_values, encoder_mask, keys, values, position):
+    def decode(
+        self, decoder_input_data, encoder_keys, encoder_values, encoder_mask, keys, values, position
+    ):
         """Logits (N, T_dec, V_dec) and the next states; the encoder's are unchanged."""
         slots = tf.range(self.max_length, dtype=position.dtype)
         time_steps = ops.cast(tf.shape(decoder_input_data)[1], position.dtype)
@@ -106,7 +113,8 @@ class Seq2Seq(keras.Model):
 
 
 class Embedding(layers.Layer):
-    """The sum of a vector for each character and one for its position, both given as one-hot rows."""
+    """The sum of a vector for each character and one for its position,
+    both given as one-hot rows."""
 
     def __init__(self, num_tokens, max_length, units):
         super().__init__()
@@ -124,7 +132,8 @@ class Embedding(layers.Layer):
 
 
 class FeedForward(layers.Layer):
-    """Two dense layers, with ReLU between them, whose result is added to the inputs and normalized."""
+    """Two dense layers, with ReLU between them,
+    whose result is added to the inputs and normalized."""
 
     def __init__(self, units, num_hidden):
         super().__init__()
@@ -147,9 +156,11 @@ class FeedForward(layers.Layer):
 
 
 class Attention(layers.Layer):
-    """Scaled dot-product attention by several heads, whose result is added to the inputs and normalized."""
+    """Scaled dot-product attention by several heads,
+    whose result is added to the inputs and normalized."""
 
-    # Usually: layers.MultiHeadAttention, which rounds its scale to float32 in float64, too, and keeps no keys.
+    # Usually: layers.MultiHeadAttention, which rounds its scale to float32 in float64, too, and
+    # keeps no keys.
 
     def __init__(self, units, num_heads):
         super().__init__()
@@ -168,12 +179,14 @@ class Attention(layers.Layer):
         """Each head's share of a tensor (N, T, H): (N, heads, T, H / heads)."""
         num_rows, time_steps, units = ops.shape(tensor)
         return ops.swapaxes(
-            ops.reshape(tensor, (num_rows, time_steps, self.num_heads, units // self.num_heads)), 1, 2
+            ops.reshape(tensor, (num_rows, time_steps, self.num_heads, units // self.num_heads)),
+            1,
+            2,
         )
 
     def call(self, inputs, keys, values, mask):
-        """Attend from inputs (N, T, H) to keys and values (N, S, H) where the mask, bool and broadcastable to
-        (N, T, S), is true."""
+        """Attend from inputs (N, T, H) to keys and values (N, S, H) where the mask, bool and
+        broadcastable to (N, T, S), is true."""
         queries, keys, values = map(self.split, (self.query(inputs), keys, values))
         scores = queries @ ops.swapaxes(keys, 2, 3) / queries.shape[-1] ** 0.5  # (N, heads, T, S)
         shares = ops.softmax(ops.where(mask[:, None], scores, -np.inf), -1)  # (N, heads, T, S)

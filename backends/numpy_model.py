@@ -1,7 +1,7 @@
 """The model in NumPy, with its backward pass written by hand.
 
-In float64 it is the reference, with which every framework is compared. It also trains and translates where no
-framework is installed. Read it to see what the others leave to their framework.
+In float64 it is the reference, with which every framework is compared. It also trains and
+translates where no framework is installed. Read it to see what the others leave to their framework.
 """
 
 from typing import NamedTuple
@@ -15,10 +15,10 @@ precision = "float32"  # of models that are made; `prepare` sets it
 class Lstm:
     """An LSTM layer that has run over a sequence and keeps what its backward pass needs.
 
-    It takes inputs (N, T, V), two initial_states (N, H), kernel (V, 4H), recurrent_kernel (H, 4H) and bias (4H,),
-    whose columns belong to the gates input, forget, candidate and output in this order. It then has outputs
-    (N, T, H), and state_h and state_c (N, H). Where lengths (N,) are given, a row's states no longer change after its
-    length.
+    It takes inputs (N, T, V), two initial_states (N, H), kernel (V, 4H), recurrent_kernel (H, 4H)
+    and bias (4H,), whose columns belong to the gates input, forget, candidate and output in this
+    order. It then has outputs (N, T, H), and state_h and state_c (N, H). Where lengths (N,) are
+    given, a row's states no longer change after its length.
     """
 
     def __init__(self, inputs, initial_states, kernel, recurrent_kernel, bias, lengths=None):
@@ -29,7 +29,8 @@ class Lstm:
         # Index t holds the state before step t, and the gates of step t.
         self.h = np.empty((time_steps + 1, num_rows, units), inputs.dtype)
         self.c = np.empty_like(self.h)
-        self.gates = np.empty((time_steps, num_rows, 4, units), inputs.dtype)  # i, f, c, o after activation
+        # I, f, c, o after activation.
+        self.gates = np.empty((time_steps, num_rows, 4, units), inputs.dtype)
         self.h[0], self.c[0] = initial_states
         lengths = np.full(num_rows, time_steps) if lengths is None else lengths
         self.running = np.arange(time_steps)[:, None, None] < lengths[:, None]  # (T, N, 1)
@@ -48,7 +49,8 @@ class Lstm:
     def backward(self, d_outputs, d_state_h, d_state_c):
         """The derivatives of the loss by the three weights, and by the two initial states.
 
-        They are computed from its derivatives by the outputs and by the last states; None stands for zeros.
+        They are computed from its derivatives by the outputs and by the last states;
+        None stands for zeros.
         """
         d_h = np.zeros_like(self.h[0]) if d_state_h is None else d_state_h
         d_c = np.zeros_like(self.c[0]) if d_state_c is None else d_state_c
@@ -96,13 +98,16 @@ class Seq2Seq:
     def lstm(self, name, inputs, initial_states, lengths=None):
         """The "encoder" or the "decoder", run over inputs (N, T, V)."""
         kinds = ("kernel", "recurrent_kernel", "bias")
-        return Lstm(inputs, initial_states, *(self.weights[f"{name}/{kind}"] for kind in kinds), lengths)
+        return Lstm(
+            inputs, initial_states, *(self.weights[f"{name}/{kind}"] for kind in kinds), lengths
+        )
 
     def dense(self, outputs):
         return outputs @ self.weights["dense/kernel"] + self.weights["dense/bias"]
 
     def encode(self, encoder_input_data, encoder_lengths=None):
-        """The states (N, H) after the last step, or after each row's own length where lengths (N,) are given."""
+        """The states (N, H) after the last step,
+        or after each row's own length where lengths (N,) are given."""
         kernel = self.weights["encoder/recurrent_kernel"]
         zeros = np.zeros((len(encoder_input_data), len(kernel)), kernel.dtype)
         self.encoder = self.lstm("encoder", encoder_input_data, (zeros, zeros), encoder_lengths)
@@ -129,7 +134,9 @@ class Seq2Seq:
         d_encoder, _, _ = self.encoder.backward(None, d_state_h, d_state_c)
         by_name = {f"encoder/{kind}": gradient for kind, gradient in d_encoder.items()}
         by_name |= {f"decoder/{kind}": gradient for kind, gradient in d_decoder.items()}
-        by_name["dense/kernel"] = np.tensordot(self.decoder.outputs, d_logits, axes=([0, 1], [0, 1]))
+        by_name["dense/kernel"] = np.tensordot(
+            self.decoder.outputs, d_logits, axes=([0, 1], [0, 1])
+        )
         by_name["dense/bias"] = d_logits.sum((0, 1))
         return by_name
 
@@ -178,7 +185,8 @@ def layout(name, array):
 
 
 def log_softmax(logits):
-    """The logarithm of softmax over the last axis. The largest logit is subtracted, so that nothing overflows."""
+    """The logarithm of softmax over the last axis. The largest logit is subtracted,
+    so that nothing overflows."""
     shifted = logits - logits.max(-1, keepdims=True)
     return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
 
@@ -189,7 +197,8 @@ def sigmoid(x):
 
 
 def loss_of(logits, batch):
-    """The loss, and its counts (3,): summed cross-entropy, right positions, right positions that are no padding."""
+    """The loss, and its counts (3,): summed cross-entropy, right positions,
+    right positions that are no padding."""
     cross_entropy = -(batch.decoder_target_data * log_softmax(logits)).sum(-1)  # (N, T_dec)
     loss_sum = (batch.target_weights * cross_entropy).sum()
     right = (logits.argmax(-1) == batch.decoder_target_ids) * batch.target_weights  # (N, T_dec)
@@ -206,7 +215,9 @@ class RMSprop:
         self.learning_rate, self.rho, self.epsilon = learning_rate, rho, epsilon
 
     def step(self, gradients):
-        for (name, weight), mean_square in zip(self.weights.items(), self.mean_squares, strict=True):
+        for (name, weight), mean_square in zip(
+            self.weights.items(), self.mean_squares, strict=True
+        ):
             mean_square *= self.rho
             mean_square += (1 - self.rho) * gradients[name] ** 2
             weight -= self.learning_rate * gradients[name] / np.sqrt(mean_square + self.epsilon)
@@ -237,7 +248,9 @@ def evaluate_step(model, batch):
 
 def forward(model, batch):
     """Probabilities (N, T_dec, V_dec) and the encoder's states."""
-    logits, *states = model(batch.encoder_input_data, batch.decoder_input_data, batch.encoder_lengths)
+    logits, *states = model(
+        batch.encoder_input_data, batch.decoder_input_data, batch.encoder_lengths
+    )
     return np.exp(log_softmax(logits)), *states
 
 

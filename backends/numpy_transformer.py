@@ -1,9 +1,9 @@
 """A small Transformer in NumPy, with its backward pass written by hand.
 
-It has the shape of Keras's example "English-to-Spanish translation with a sequence-to-sequence Transformer": one
-layer on each side, a norm after each residual sum, learned positions. It differs in four things: there is no dropout;
-characters are one-hot; heads share the units; keys have no bias, since softmax cancels it. The loss, the optimizer
-and the steps are those of numpy_model.py.
+It has the shape of Keras's example "English-to-Spanish translation with a sequence-to-sequence
+Transformer": one layer on each side, a norm after each residual sum, learned positions. It differs
+in four things: there is no dropout; characters are one-hot; heads share the units; keys have no
+bias, since softmax cancels it. The loss, the optimizer and the steps are those of numpy_model.py.
 """
 
 import numpy as np
@@ -32,23 +32,32 @@ EPSILON = float(np.float32(1e-3))  # Keras's of a norm, rounded as Paddle rounds
 
 
 class Seq2Seq:
-    """The decoder attends to what it has read, and to the encoder's outputs; the dense layer gives logits."""
+    """The decoder attends to what it has read, and to the encoder's outputs;
+    the dense layer gives logits."""
 
-    def __init__(self, num_encoder_tokens, num_decoder_tokens, latent_dim, num_heads, num_hidden, max_length):
+    def __init__(
+        self, num_encoder_tokens, num_decoder_tokens, latent_dim, num_heads, num_hidden, max_length
+    ):
         self.slots, self.layers = np.arange(max_length), {}  # layers by name
         self.encoder = Embedding(self.layers, "encoder", num_encoder_tokens, max_length, latent_dim)
         self.encoder_attention = Attention(self.layers, "encoder/attention", latent_dim, num_heads)
-        self.encoder_feed_forward = FeedForward(self.layers, "encoder/feed_forward", latent_dim, num_hidden)
+        self.encoder_feed_forward = FeedForward(
+            self.layers, "encoder/feed_forward", latent_dim, num_hidden
+        )
         self.decoder = Embedding(self.layers, "decoder", num_decoder_tokens, max_length, latent_dim)
         self.decoder_attention = Attention(self.layers, "decoder/attention", latent_dim, num_heads)
-        self.cross_attention = Attention(self.layers, "decoder/cross_attention", latent_dim, num_heads)
-        self.decoder_feed_forward = FeedForward(self.layers, "decoder/feed_forward", latent_dim, num_hidden)
+        self.cross_attention = Attention(
+            self.layers, "decoder/cross_attention", latent_dim, num_heads
+        )
+        self.decoder_feed_forward = FeedForward(
+            self.layers, "decoder/feed_forward", latent_dim, num_hidden
+        )
         self.dense = self.layers["dense"] = Dense(latent_dim, num_decoder_tokens)
 
     def encode(self, encoder_input_data, encoder_lengths=None):
-        """The states before the first character: the encoder's keys and values (N, T_enc, H), and which of them are
-        real, a mask (N, T_enc) of ones and zeros; the decoder's keys and values (N, L, H), and the position (N,) of
-        the next ones, all zeros."""
+        """The states before the first character: the encoder's keys and values (N, T_enc, H), and
+        which of them are real, a mask (N, T_enc) of ones and zeros; the decoder's keys and values
+        (N, L, H), and the position (N,) of the next ones, all zeros."""
         num_rows, time_steps, _ = encoder_input_data.shape
         lengths = np.full(num_rows, time_steps) if encoder_lengths is None else encoder_lengths
         mask = (np.arange(time_steps) < lengths[:, None]).astype(encoder_input_data.dtype)
@@ -62,7 +71,9 @@ class Seq2Seq:
         empty = np.zeros((num_rows, len(self.slots), keys.shape[-1]), keys.dtype)
         return keys, values, mask, empty, empty, empty[:, 0, 0]
 
-    def decode(self, decoder_input_data, encoder_keys, encoder_values, encoder_mask, keys, values, position):
+    def decode(
+        self, decoder_input_data, encoder_keys, encoder_values, encoder_mask, keys, values, position
+    ):
         """Logits (N, T_dec, V_dec) and the next states; the encoder's are unchanged."""
         time_steps = decoder_input_data.shape[1]
         places = (position[:, None] + np.arange(time_steps))[..., None]  # (N, T_dec, 1)
@@ -96,22 +107,29 @@ class Seq2Seq:
         d_new = self.written @ d_keys, self.written @ d_values  # (N, T_dec, H) each
         self.decoder.backward(d_embedded + self.decoder_attention.keys_and_values_backward(*d_new))
         d_outputs = self.cross_attention.keys_and_values_backward(d_encoder_keys, d_encoder_values)
-        d_embedded, *d_new = self.encoder_attention.backward(self.encoder_feed_forward.backward(d_outputs))
+        d_embedded, *d_new = self.encoder_attention.backward(
+            self.encoder_feed_forward.backward(d_outputs)
+        )
         self.encoder.backward(d_embedded + self.encoder_attention.keys_and_values_backward(*d_new))
         return {
-            f"{name}/{kind}": layer.gradients[kind] for name, layer in self.layers.items() for kind in layer.weights
+            f"{name}/{kind}": layer.gradients[kind]
+            for name, layer in self.layers.items()
+            for kind in layer.weights
         }
 
     def named_weights(self):
         """The trained weights by name: `layout(name, to_array(weight))` is Keras's."""
         return {
-            f"{name}/{kind}": weight for name, layer in self.layers.items() for kind, weight in layer.weights.items()
+            f"{name}/{kind}": weight
+            for name, layer in self.layers.items()
+            for kind, weight in layer.weights.items()
         }
 
 
 class Dense:
-    """A product with a kernel, and a bias. Like all layers it keeps what its backward pass needs, and its weights'
-    gradients. The pass takes the derivatives of the loss by the outputs and returns those by the inputs."""
+    """A product with a kernel, and a bias. Like all layers it keeps what its backward pass needs,
+    and its weights' gradients. The pass takes the derivatives of the loss by the outputs and
+    returns those by the inputs."""
 
     def __init__(self, num_inputs, num_outputs, bias=True):
         limit = (6 / (num_inputs + num_outputs)) ** 0.5  # Glorot's
@@ -146,14 +164,20 @@ class Norm:
         return self.normalized * self.weights["gamma"] + self.weights["beta"]
 
     def backward(self, d_outputs):
-        self.gradients = {"gamma": (d_outputs * self.normalized).sum((0, 1)), "beta": d_outputs.sum((0, 1))}
+        self.gradients = {
+            "gamma": (d_outputs * self.normalized).sum((0, 1)),
+            "beta": d_outputs.sum((0, 1)),
+        }
         d_normalized = d_outputs * self.weights["gamma"]
         along = (d_normalized * self.normalized).mean(-1, keepdims=True)
-        return (d_normalized - d_normalized.mean(-1, keepdims=True) - self.normalized * along) / self.deviation
+        return (
+            d_normalized - d_normalized.mean(-1, keepdims=True) - self.normalized * along
+        ) / self.deviation
 
 
 class Embedding:
-    """The sum of a vector for each character and one for its position, both given as one-hot rows."""
+    """The sum of a vector for each character and one for its position,
+    both given as one-hot rows."""
 
     def __init__(self, layers, name, num_tokens, max_length, units):
         self.characters = layers[f"{name}/characters"] = Dense(num_tokens, units, bias=False)
@@ -169,7 +193,8 @@ class Embedding:
 
 
 class FeedForward:
-    """Two dense layers, with ReLU between them, whose result is added to the inputs and normalized."""
+    """Two dense layers, with ReLU between them,
+    whose result is added to the inputs and normalized."""
 
     def __init__(self, layers, name, units, num_hidden):
         self.hidden = layers[f"{name}/hidden"] = Dense(units, num_hidden)
@@ -181,11 +206,14 @@ class FeedForward:
 
     def backward(self, d_outputs):
         d_sums = self.norm.backward(d_outputs)
-        return d_sums + self.hidden.backward(self.projection.backward(d_sums) * (self.projection.inputs > 0))
+        return d_sums + self.hidden.backward(
+            self.projection.backward(d_sums) * (self.projection.inputs > 0)
+        )
 
 
 class Attention:
-    """Scaled dot-product attention by several heads, whose result is added to the inputs and normalized."""
+    """Scaled dot-product attention by several heads,
+    whose result is added to the inputs and normalized."""
 
     def __init__(self, layers, name, units, num_heads):
         self.num_heads = num_heads
@@ -211,10 +239,12 @@ class Attention:
         return heads.swapaxes(1, 2).reshape(len(heads), heads.shape[2], -1)
 
     def __call__(self, inputs, keys, values, mask):
-        """Attend from inputs (N, T, H) to keys and values (N, S, H) where the mask, bool and broadcastable to
-        (N, T, S), is true."""
+        """Attend from inputs (N, T, H) to keys and values (N, S, H) where the mask, bool and
+        broadcastable to (N, T, S), is true."""
         self.queries, self.keys, self.values = map(self.split, (self.query(inputs), keys, values))
-        scores = self.queries @ self.keys.swapaxes(2, 3) / self.queries.shape[-1] ** 0.5  # (N, heads, T, S)
+        scores = (
+            self.queries @ self.keys.swapaxes(2, 3) / self.queries.shape[-1] ** 0.5
+        )  # (N, heads, T, S)
         scores = np.where(mask[:, None], scores, -np.inf)
         self.shares = np.exp(numpy_model.log_softmax(scores))  # zero where the mask is false
         return self.norm(inputs + self.projection(self.join(self.shares @ self.values)))

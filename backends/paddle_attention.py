@@ -1,7 +1,7 @@
 """The model with attention in PaddlePaddle.
 
-The decoder's outputs attend to the encoder's (Luong 2015: global, dot product, unscaled), and the dense layer reads
-outputs and contexts together. All else is that of paddle_model.py.
+The decoder's outputs attend to the encoder's (Luong 2015: global, dot product, unscaled), and the
+dense layer reads outputs and contexts together. All else is that of paddle_model.py.
 """
 
 import paddle
@@ -29,30 +29,42 @@ from backends.paddle_model import (  # noqa: F401
 
 
 class Seq2Seq(nn.Layer):
-    """The encoder's states start the decoder, whose outputs attend to the encoder's; the dense layer gives logits."""
+    """The encoder's states start the decoder, whose outputs attend to the encoder's;
+    the dense layer gives logits."""
 
     def __init__(self, num_encoder_tokens, num_decoder_tokens, latent_dim):
         super().__init__()
-        zeros = paddle.ParamAttr(initializer=nn.initializer.Constant(0.0))  # of the second bias, see paddle_model.py
+        # Of the second bias, see paddle_model.py.
+        zeros = paddle.ParamAttr(initializer=nn.initializer.Constant(0.0))
         self.encoder = nn.LSTM(num_encoder_tokens, latent_dim, bias_hh_attr=zeros)
         self.decoder = nn.LSTM(num_decoder_tokens, latent_dim, bias_hh_attr=zeros)
         self.dense = nn.Linear(2 * latent_dim, num_decoder_tokens)
 
     def encode(self, encoder_input_data, encoder_lengths=None):
-        """The states (N, H) after the last step, or after each row's own length where lengths (N,) are given; the
-        outputs (N, T_enc, H), zero behind each length; and their mask (N, T_enc), one up to each length."""
-        outputs, (state_h, state_c) = self.encoder(encoder_input_data, sequence_length=encoder_lengths)
+        """The states (N, H) after the last step, or after each row's own length where lengths (N,)
+        are given; the outputs (N, T_enc, H), zero behind each length; and their mask (N, T_enc),
+        one up to each length."""
+        outputs, (state_h, state_c) = self.encoder(
+            encoder_input_data, sequence_length=encoder_lengths
+        )
         mask = paddle.ones_like(encoder_input_data[..., 0])
         if encoder_lengths is not None:
-            mask = F.sequence_mask(encoder_lengths, encoder_input_data.shape[1], dtype=outputs.dtype)
+            mask = F.sequence_mask(
+                encoder_lengths, encoder_input_data.shape[1], dtype=outputs.dtype
+            )
         return state_h[0], state_c[0], outputs * mask[..., None], mask
 
     def decode(self, decoder_input_data, state_h, state_c, encoder_outputs, encoder_mask):
-        """Logits (N, T_dec, V_dec) and the next states, of which the encoder's outputs and mask stay."""
-        outputs, (state_h, state_c) = self.decoder(decoder_input_data, (state_h[None], state_c[None]))
+        """Logits (N, T_dec, V_dec) and the next states,
+        of which the encoder's outputs and mask stay."""
+        outputs, (state_h, state_c) = self.decoder(
+            decoder_input_data, (state_h[None], state_c[None])
+        )
         # It takes heads in the third axis, here one, and a mask for each head.
         heads = outputs[:, :, None], encoder_outputs[:, :, None], encoder_outputs[:, :, None]
-        contexts = F.scaled_dot_product_attention(*heads, encoder_mask[:, None, None] > 0, scale=1.0)[:, :, 0]
+        contexts = F.scaled_dot_product_attention(
+            *heads, encoder_mask[:, None, None] > 0, scale=1.0
+        )[:, :, 0]
         logits = self.dense(paddle.concat([outputs, contexts], -1))
         return logits, state_h[0], state_c[0], encoder_outputs, encoder_mask
 

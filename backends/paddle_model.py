@@ -1,7 +1,7 @@
 """The model in PaddlePaddle.
 
-Make a Seq2Seq and an RMSprop, give `train_step` a Batch at a time, and decode by `start` and `step`. Before all this,
-`prepare` may choose a precision and a device.
+Make a Seq2Seq and an RMSprop, give `train_step` a Batch at a time, and decode by `start` and
+`step`. Before all this, `prepare` may choose a precision and a device.
 """
 
 from typing import NamedTuple
@@ -17,22 +17,27 @@ class Seq2Seq(nn.Layer):
 
     def __init__(self, num_encoder_tokens, num_decoder_tokens, latent_dim):
         super().__init__()
-        # Keras's LSTM has one bias. The second one stays zero, and is not given to the optimizer: with both trained,
-        # their sum would step twice as far. Without it Paddle 3.3 crashes in the forward pass, and where it is frozen
-        # the backward pass fails (upstream 58158, 70231).
+        # Keras's LSTM has one bias. The second one stays zero, and is not given to the optimizer:
+        # with both trained, their sum would step twice as far. Without it Paddle 3.3 crashes in the
+        # forward pass, and where it is frozen the backward pass fails (upstream 58158, 70231).
         zeros = paddle.ParamAttr(initializer=nn.initializer.Constant(0.0))
         self.encoder = nn.LSTM(num_encoder_tokens, latent_dim, bias_hh_attr=zeros)
         self.decoder = nn.LSTM(num_decoder_tokens, latent_dim, bias_hh_attr=zeros)
         self.dense = nn.Linear(latent_dim, num_decoder_tokens)
 
     def encode(self, encoder_input_data, encoder_lengths=None):
-        """The states (N, H) after the last step, or after each row's own length where lengths (N,) are given."""
-        _, (state_h, state_c) = self.encoder(encoder_input_data, sequence_length=encoder_lengths)  # (1, N, H) each
+        """The states (N, H) after the last step,
+        or after each row's own length where lengths (N,) are given."""
+        _, (state_h, state_c) = self.encoder(
+            encoder_input_data, sequence_length=encoder_lengths
+        )  # (1, N, H) each
         return state_h[0], state_c[0]
 
     def decode(self, decoder_input_data, state_h, state_c):
         """Logits (N, T_dec, V_dec) and the next states (N, H)."""
-        outputs, (state_h, state_c) = self.decoder(decoder_input_data, (state_h[None], state_c[None]))
+        outputs, (state_h, state_c) = self.decoder(
+            decoder_input_data, (state_h[None], state_c[None])
+        )
         return self.dense(outputs), state_h[0], state_c[0]
 
     def forward(self, encoder_input_data, decoder_input_data, encoder_lengths=None):
@@ -56,7 +61,8 @@ class Seq2Seq(nn.Layer):
 
 
 class Batch(NamedTuple):
-    """N sentence pairs by `to_tensor`, padded to T_enc and T_dec characters with the space's one-hot.
+    """N sentence pairs by `to_tensor`, padded to T_enc
+    and T_dec characters with the space's one-hot.
 
     encoder_input_data  (N, T_enc, V_enc), one-hot
     decoder_input_data  (N, T_dec, V_dec), one-hot; begins with the tab
@@ -84,7 +90,8 @@ def has_gpu():
 
 
 def prepare(dtype="float32", device="cpu"):
-    """Make models of this precision, "float32" or "float64", on this device, "cpu" or "gpu", from now on."""
+    """Make models of this precision, "float32" or "float64",
+    on this device, "cpu" or "gpu", from now on."""
     paddle.set_default_dtype(dtype)
     paddle.set_device(device)
 
@@ -95,14 +102,20 @@ def layout(name, array):
 
 
 def loss_of(logits, batch):
-    """The loss, and its counts (3,): summed cross-entropy, right positions, right positions that are no padding."""
-    # Usually: F.cross_entropy, which is as fast. It and log_softmax clip logits at 64 below the largest, so that a
-    # loss of 61 may be 39. logsumexp takes three times as long as these two lines.
+    """The loss, and its counts (3,): summed cross-entropy, right positions,
+    right positions that are no padding."""
+    # Usually: F.cross_entropy, which is as fast. It and log_softmax clip logits at 64 below the
+    # largest, so that a loss of 61 may be 39. logsumexp takes three times as long as these two
+    # lines.
     logits_below = logits - logits.detach().max(-1, keepdim=True)  # (N, T_dec, V_dec)
-    log_probabilities = logits_below - logits_below.exp().sum(-1, keepdim=True).log()  # (N, T_dec, V_dec)
+    log_probabilities = (
+        logits_below - logits_below.exp().sum(-1, keepdim=True).log()
+    )  # (N, T_dec, V_dec)
     cross_entropy = -(batch.decoder_target_data * log_probabilities).sum(-1)  # (N, T_dec)
     loss_sum = (batch.target_weights * cross_entropy).sum()
-    right = (logits.argmax(-1) == batch.decoder_target_ids).astype(logits.dtype) * batch.target_weights  # (N, T_dec)
+    right = (logits.argmax(-1) == batch.decoder_target_ids).astype(
+        logits.dtype
+    ) * batch.target_weights  # (N, T_dec)
     counts = paddle.stack([loss_sum.detach(), right.sum(), (right * batch.real_positions).sum()])
     return loss_sum / batch.loss_positions, counts
 
@@ -113,9 +126,14 @@ class RMSprop(paddle.optimizer.RMSProp):
     def __init__(self, model, learning_rate=1e-3, rho=0.9, epsilon=1e-7):
         self.weights = list(model.named_weights().values())
         super().__init__(learning_rate, rho, epsilon, parameters=self.weights)
-        # Usually Paddle makes these in the first step. The last two have no effect without momentum and centering.
+        # Usually Paddle makes these in the first step. The last two have no effect without momentum
+        # and centering.
         kinds = ("mean_square", "momentum", "mean_grad")
-        slots = {f"{weight.name}_{kind}_0": paddle.zeros_like(weight) for weight in self.weights for kind in kinds}
+        slots = {
+            f"{weight.name}_{kind}_0": paddle.zeros_like(weight)
+            for weight in self.weights
+            for kind in kinds
+        }
         self.set_state_dict(slots)
 
     @property
@@ -125,13 +143,18 @@ class RMSprop(paddle.optimizer.RMSProp):
 
 
 def gradients(model, batch):
-    """The loss, its counts (3,), and the gradient of each weight by its name, which the next call writes over."""
+    """The loss, its counts (3,), and the gradient of each weight by its name,
+    which the next call writes over."""
     model.train()
     logits, *_ = model(batch.encoder_input_data, batch.decoder_input_data, batch.encoder_lengths)
     loss, counts = loss_of(logits, batch)
     model.clear_gradients()  # and not the optimizer's alone, which does not know the second biases
     loss.backward()
-    return loss.detach(), counts, {name: weight.grad for name, weight in model.named_weights().items()}
+    return (
+        loss.detach(),
+        counts,
+        {name: weight.grad for name, weight in model.named_weights().items()},
+    )
 
 
 def train_step(model, optimizer, batch):
@@ -153,7 +176,9 @@ def evaluate_step(model, batch):
 def forward(model, batch):
     """Probabilities (N, T_dec, V_dec) and the encoder's states."""
     model.eval()
-    logits, *states = model(batch.encoder_input_data, batch.decoder_input_data, batch.encoder_lengths)
+    logits, *states = model(
+        batch.encoder_input_data, batch.decoder_input_data, batch.encoder_lengths
+    )
     return F.softmax(logits, -1), *states
 
 

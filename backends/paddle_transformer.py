@@ -1,9 +1,9 @@
 """A small Transformer in PaddlePaddle.
 
-It has the shape of Keras's example "English-to-Spanish translation with a sequence-to-sequence Transformer": one
-layer on each side, a norm after each residual sum, learned positions. It differs in four things: there is no dropout;
-characters are one-hot; heads share the units; keys have no bias, since softmax cancels it. The loss, the optimizer
-and the steps are those of paddle_model.py.
+It has the shape of Keras's example "English-to-Spanish translation with a sequence-to-sequence
+Transformer": one layer on each side, a norm after each residual sum, learned positions. It differs
+in four things: there is no dropout; characters are one-hot; heads share the units; keys have no
+bias, since softmax cancels it. The loss, the optimizer and the steps are those of paddle_model.py.
 """
 
 import numpy as np
@@ -33,11 +33,15 @@ EPSILON = float(np.float32(1e-3))  # Keras's of a norm, rounded as Paddle rounds
 
 
 class Seq2Seq(nn.Layer):
-    """The decoder attends to what it has read, and to the encoder's outputs; the dense layer gives logits."""
+    """The decoder attends to what it has read, and to the encoder's outputs;
+    the dense layer gives logits."""
 
-    # Usually: nn.Transformer, whose caches of keys and values grow with each step, and have one length for all rows.
+    # Usually: nn.Transformer, whose caches of keys and values grow with each step, and have one
+    # length for all rows.
 
-    def __init__(self, num_encoder_tokens, num_decoder_tokens, latent_dim, num_heads, num_hidden, max_length):
+    def __init__(
+        self, num_encoder_tokens, num_decoder_tokens, latent_dim, num_heads, num_hidden, max_length
+    ):
         super().__init__()
         self.slots = paddle.arange(max_length)
         self.encoder = Embedding(num_encoder_tokens, max_length, latent_dim)
@@ -50,9 +54,9 @@ class Seq2Seq(nn.Layer):
         self.dense = nn.Linear(latent_dim, num_decoder_tokens)
 
     def encode(self, encoder_input_data, encoder_lengths=None):
-        """The states before the first character: the encoder's keys and values (N, T_enc, H), and which of them are
-        real, a mask (N, T_enc) of ones and zeros; the decoder's keys and values (N, L, H), and the position (N,) of
-        the next ones, all zeros."""
+        """The states before the first character: the encoder's keys and values (N, T_enc, H), and
+        which of them are real, a mask (N, T_enc) of ones and zeros; the decoder's keys and values
+        (N, L, H), and the position (N,) of the next ones, all zeros."""
         time_steps = paddle.arange(encoder_input_data.shape[1])
         mask = paddle.ones_like(encoder_input_data[..., 0])
         if encoder_lengths is not None:
@@ -67,7 +71,9 @@ class Seq2Seq(nn.Layer):
         empty = paddle.zeros([len(keys), len(self.slots), keys.shape[-1]], keys.dtype)
         return keys, values, mask, empty, empty, empty[:, 0, 0]
 
-    def decode(self, decoder_input_data, encoder_keys, encoder_values, encoder_mask, keys, values, position):
+    def decode(
+        self, decoder_input_data, encoder_keys, encoder_values, encoder_mask, keys, values, position
+    ):
         """Logits (N, T_dec, V_dec) and the next states; the encoder's are unchanged."""
         time_steps = decoder_input_data.shape[1]
         steps = paddle.arange(time_steps, dtype=position.dtype)
@@ -108,7 +114,8 @@ class Seq2Seq(nn.Layer):
 
 
 class Embedding(nn.Layer):
-    """The sum of a vector for each character and one for its position, both given as one-hot rows."""
+    """The sum of a vector for each character and one for its position,
+    both given as one-hot rows."""
 
     def __init__(self, num_tokens, max_length, units):
         super().__init__()
@@ -126,7 +133,8 @@ class Embedding(nn.Layer):
 
 
 class FeedForward(nn.Layer):
-    """Two dense layers, with ReLU between them, whose result is added to the inputs and normalized."""
+    """Two dense layers, with ReLU between them,
+    whose result is added to the inputs and normalized."""
 
     def __init__(self, units, num_hidden):
         super().__init__()
@@ -149,7 +157,8 @@ class FeedForward(nn.Layer):
 
 
 class Attention(nn.Layer):
-    """Scaled dot-product attention by several heads, whose result is added to the inputs and normalized."""
+    """Scaled dot-product attention by several heads,
+    whose result is added to the inputs and normalized."""
 
     def __init__(self, units, num_heads):
         super().__init__()
@@ -169,8 +178,8 @@ class Attention(nn.Layer):
         return tensor.unflatten(-1, [self.num_heads, -1])
 
     def forward(self, inputs, keys, values, mask):
-        """Attend from inputs (N, T, H) to keys and values (N, S, H) where the mask, bool and broadcastable to
-        (N, T, S), is true."""
+        """Attend from inputs (N, T, H) to keys and values (N, S, H) where the mask, bool and
+        broadcastable to (N, T, S), is true."""
         heads = map(self.split, (self.query(inputs), keys, values))
         contexts = F.scaled_dot_product_attention(*heads, mask[:, None])  # (N, T, heads, H / heads)
         return self.norm(inputs + self.projection(contexts.flatten(2)))

@@ -1,7 +1,7 @@
 """The model in PyTorch.
 
-Make a Seq2Seq and an RMSprop, give `train_step` a Batch at a time, and decode by `start` and `step`. Before all this,
-`prepare` may choose a precision and a device.
+Make a Seq2Seq and an RMSprop, give `train_step` a Batch at a time, and decode by `start` and
+`step`. Before all this, `prepare` may choose a precision and a device.
 """
 
 from typing import NamedTuple
@@ -21,12 +21,14 @@ class Seq2Seq(nn.Module):
         self.encoder = nn.LSTM(num_encoder_tokens, latent_dim, batch_first=True)
         self.decoder = nn.LSTM(num_decoder_tokens, latent_dim, batch_first=True)
         self.dense = nn.Linear(latent_dim, num_decoder_tokens)
-        # Keras's LSTM has one bias. The second one stays zero: with both trained, their sum would step twice as far.
+        # Keras's LSTM has one bias. The second one stays zero: with both trained,
+        # their sum would step twice as far.
         for lstm in (self.encoder, self.decoder):
             nn.init.zeros_(lstm.bias_hh_l0).requires_grad_(False)
 
     def encode(self, encoder_input_data, encoder_lengths=None):
-        """The states (N, H) after the last step, or after each row's own length where lengths (N,) are given."""
+        """The states (N, H) after the last step,
+        or after each row's own length where lengths (N,) are given."""
         if encoder_lengths is not None:
             encoder_input_data = pack_padded_sequence(
                 encoder_input_data, encoder_lengths.cpu(), batch_first=True, enforce_sorted=False
@@ -36,7 +38,9 @@ class Seq2Seq(nn.Module):
 
     def decode(self, decoder_input_data, state_h, state_c):
         """Logits (N, T_dec, V_dec) and the next states (N, H)."""
-        outputs, (state_h, state_c) = self.decoder(decoder_input_data, (state_h[None], state_c[None]))
+        outputs, (state_h, state_c) = self.decoder(
+            decoder_input_data, (state_h[None], state_c[None])
+        )
         return self.dense(outputs), state_h[0], state_c[0]
 
     def forward(self, encoder_input_data, decoder_input_data, encoder_lengths=None):
@@ -60,7 +64,8 @@ class Seq2Seq(nn.Module):
 
 
 class Batch(NamedTuple):
-    """N sentence pairs by `to_tensor`, padded to T_enc and T_dec characters with the space's one-hot.
+    """N sentence pairs by `to_tensor`, padded to T_enc
+    and T_dec characters with the space's one-hot.
 
     encoder_input_data  (N, T_enc, V_enc), one-hot
     decoder_input_data  (N, T_dec, V_dec), one-hot; begins with the tab
@@ -88,7 +93,8 @@ def has_gpu():
 
 
 def prepare(dtype="float32", device="cpu"):
-    """Make models of this precision, "float32" or "float64", on this device, "cpu" or "gpu", from now on."""
+    """Make models of this precision, "float32" or "float64",
+    on this device, "cpu" or "gpu", from now on."""
     torch.set_default_dtype(getattr(torch, dtype))
     torch.set_default_device({"cpu": None, "gpu": "cuda"}[device])
 
@@ -99,9 +105,12 @@ def layout(name, array):
 
 
 def loss_of(logits, batch):
-    """The loss, and its counts (3,): summed cross-entropy, right positions, right positions that are no padding."""
+    """The loss, and its counts (3,): summed cross-entropy, right positions,
+    right positions that are no padding."""
     # It takes the classes in the second axis, here of (N * T_dec, V_dec).
-    cross_entropy = F.cross_entropy(logits.flatten(0, 1), batch.decoder_target_data.flatten(0, 1), reduction="none")
+    cross_entropy = F.cross_entropy(
+        logits.flatten(0, 1), batch.decoder_target_data.flatten(0, 1), reduction="none"
+    )
     loss_sum = (batch.target_weights.flatten() * cross_entropy).sum()
     right = (logits.argmax(-1) == batch.decoder_target_ids) * batch.target_weights  # (N, T_dec)
     counts = torch.stack([loss_sum.detach(), right.sum(), (right * batch.real_positions).sum()])
@@ -111,8 +120,9 @@ def loss_of(logits, batch):
 class RMSprop:
     """Keras's RMSprop: epsilon stands inside the root."""
 
-    # Usually: torch.optim.RMSprop, which adds epsilon outside the root. This is no subclass of torch.optim.Optimizer:
-    # the first of those that is made imports torch's compiler, which takes a second.
+    # Usually: torch.optim.RMSprop, which adds epsilon outside the root. This is no subclass of
+    # torch.optim.Optimizer: the first of those that is made imports torch's compiler, which takes a
+    # second.
 
     def __init__(self, model, learning_rate=1e-3, rho=0.9, epsilon=1e-7):
         self.weights = list(model.named_weights().values())
@@ -123,7 +133,9 @@ class RMSprop:
     def step(self):
         for weight, mean_square in zip(self.weights, self.mean_squares, strict=True):
             mean_square.mul_(self.rho).addcmul_(weight.grad, weight.grad, value=1 - self.rho)
-            weight.addcdiv_(weight.grad, (mean_square + self.epsilon).sqrt_(), value=-self.learning_rate)
+            weight.addcdiv_(
+                weight.grad, (mean_square + self.epsilon).sqrt_(), value=-self.learning_rate
+            )
 
 
 def gradients(model, batch):
@@ -133,7 +145,11 @@ def gradients(model, batch):
     loss, counts = loss_of(logits, batch)
     model.zero_grad()
     loss.backward()
-    return loss.detach(), counts, {name: weight.grad for name, weight in model.named_weights().items()}
+    return (
+        loss.detach(),
+        counts,
+        {name: weight.grad for name, weight in model.named_weights().items()},
+    )
 
 
 def train_step(model, optimizer, batch):
@@ -155,7 +171,9 @@ def evaluate_step(model, batch):
 def forward(model, batch):
     """Probabilities (N, T_dec, V_dec) and the encoder's states."""
     model.eval()
-    logits, *states = model(batch.encoder_input_data, batch.decoder_input_data, batch.encoder_lengths)
+    logits, *states = model(
+        batch.encoder_input_data, batch.decoder_input_data, batch.encoder_lengths
+    )
     return F.softmax(logits, -1), *states
 
 

@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from benchmarks.measure.race import Race
     from benchmarks.report.render import Report
 
-# The least of --within. On an idle machine a bench of five rows reached 2.5 % in nine and a half minutes. Its
-# intervals narrow with the root of the time, so an hour would reach 1 %; none was measured.
+# The least of --within. On an idle machine a bench of five rows reached 2.5 % in nine and a half
+# minutes. Its intervals narrow with the root of the time, so an hour would reach 1 %; none was
+# measured.
 LEAST_WITHIN = 0.01
 LOG_SECONDS = 15.0  # between two status lines of a log
 
@@ -39,23 +40,31 @@ def share(percent: str) -> float:
 
 
 def reachable(percent: str) -> float:
-    """Convert the percentage of --within to a share of 1. Raises CannotBeginError for less than LEAST_WITHIN."""
+    """Convert the percentage of --within to a share of 1.
+    Raises CannotBeginError for less than LEAST_WITHIN."""
     if (half_width := share(percent)) < LEAST_WITHIN:
         least = f"{LEAST_WITHIN:.0%}"
-        raise CannotBeginError(f"--within {percent} is too narrow to be reached; give {least} or more")
+        raise CannotBeginError(
+            f"--within {percent} is too narrow to be reached; give {least} or more"
+        )
     return half_width
 
 
 def seconds(duration: str) -> float:
-    """Convert a duration such as 90s, 10m or 2h to seconds, at least one. Raises CannotBeginError."""
+    """Convert a duration such as 90s, 10m or 2h to seconds,
+    at least one. Raises CannotBeginError."""
     parts = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", duration)
     number = float(parts[1]) * {"s": 1, "m": 60, "h": 3600}[parts[2]] if parts else 0.0
     if number < 1:
-        raise CannotBeginError(f"{duration!r} is no duration of a second or more; write one such as 90s, 10m or 2h")
+        raise CannotBeginError(
+            f"{duration!r} is no duration of a second or more; write one such as 90s, 10m or 2h"
+        )
     return number
 
 
-Backends = Annotated[str | None, options.several_backends("those installed, without variants and numpy")]
+Backends = Annotated[
+    str | None, options.several_backends("those installed, without variants and numpy")
+]
 share_option = partial(typer.Option, metavar="PERCENT", parser=share)
 Within = Annotated[
     float | None,
@@ -76,7 +85,8 @@ Budget = Annotated[
     ),
 ]
 NewMeasurement = Annotated[
-    Path | None, typer.Option(help="The measurement to write.", show_default="results/COMMAND-TIME.jsonl")
+    Path | None,
+    typer.Option(help="The measurement to write.", show_default="results/COMMAND-TIME.jsonl"),
 ]
 Baseline = Annotated[
     str | None,
@@ -88,7 +98,9 @@ Baseline = Annotated[
 ]
 WeightsOf = Annotated[
     Path | None,
-    typer.Option(help="Decode with the weights of this run.", show_default="the bundled run, where it fits"),
+    typer.Option(
+        help="Decode with the weights of this run.", show_default="the bundled run, where it fits"
+    ),
 ]
 Tuned = Annotated[
     Path | None,
@@ -131,8 +143,9 @@ def bench(
 ) -> None:
     """Train and decode in every backend, from the same weights and batches, and compare.
 
-    All backends run at the same time, each in its own process, and are timed in turns until the intervals are narrow
-    enough or the time is up. The raw timings are saved in a measurement; `rosetta report` makes a page of it.
+    All backends run at the same time, each in its own process, and are timed in turns until the
+    intervals are narrow enough or the time is up. The raw timings are saved in a measurement;
+    `rosetta report` makes a page of it.
     """
     from backends import frameworks, having, require_model
     from backends.process.tuned import BUILT_IN, read_tuning
@@ -141,20 +154,39 @@ def bench(
     from benchmarks.schema import WITHIN, Plan, Training
 
     path = measurement_path("bench", out)
-    names = options.installed_backends(backends) if backends is not None else having(frameworks(), model)
+    names = (
+        options.installed_backends(backends)
+        if backends is not None
+        else having(frameworks(), model)
+    )
     for name in names:
         require_model(name, model)
     if baseline is not None and baseline not in names:
-        raise CannotBeginError(f"--baseline {baseline} is not among the backends: {', '.join(names)}")
+        raise CannotBeginError(
+            f"--baseline {baseline} is not among the backends: {', '.join(names)}"
+        )
     axes, narrow = axes_of(vary or []), WITHIN if within is None else within
     if axes:
         fixed = ["run", "baseline", *(axis.replace("-", "_") for axis in axes)]
         options.refuse(context, fixed, "--vary measures training alone, at its own sizes")
     corpus = DataConfig(data, num_samples, DataConfig.validation_split, "grouped", skip_bad_lines)
-    settings, tuning = TrainConfig(batch_size, seed=seed), read_tuning(tuned) if tuned else BUILT_IN[model]
+    settings, tuning = (
+        TrainConfig(batch_size, seed=seed),
+        read_tuning(tuned) if tuned else BUILT_IN[model],
+    )
     decoding, table = (str(path.resolve()) if path else "" for path in (run, tuned))
     training = Training(
-        corpus, settings, latent_dim, device, threads, baseline or "", decoding, table, tuning, axes, model
+        corpus,
+        settings,
+        latent_dim,
+        device,
+        threads,
+        baseline or "",
+        decoding,
+        table,
+        tuning,
+        axes,
+        model,
     )
     rows, usual = rows_of(names, axes, threads, tuning), usual_budget(narrow, axes)
     plan = Plan(rows, narrow, budget or usual, budget is not None, training)
@@ -168,11 +200,15 @@ def bench(
 
 
 def warn_of_shell() -> None:
-    """Warn of the shell's variables that steer arithmetic or threads, which a benchmark's rows do not get."""
+    """Warn of the shell's variables that steer arithmetic or threads,
+    which a benchmark's rows do not get."""
     from backends.process import shell_settings
 
     if names := shell_settings():
-        terminal.warn(f"without {', '.join(names)} of your shell, since each row has the settings of its lane alone")
+        terminal.warn(
+            f"without {', '.join(names)} of your shell, since each row has the settings "
+            "of its lane alone"
+        )
 
 
 def report(
@@ -180,8 +216,8 @@ def report(
         list[Path],
         typer.Argument(
             metavar="MEASUREMENT|RUN",
-            help="A file of `rosetta bench` or `race`; several of `bench`, of one machine as means, or machine by "
-            "machine; or the folder of a run, whose losses are drawn.",
+            help="A file of `rosetta bench` or `race`; several of `bench`, of one machine as "
+            "means, or machine by machine; or the folder of a run, whose losses are drawn.",
         ),
     ],
     out: Annotated[
@@ -194,10 +230,14 @@ def report(
         ),
     ] = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Write --out even in place of a file that is no page of a measurement.")
+        bool,
+        typer.Option(
+            "--force", help="Write --out even in place of a file that is no page of a measurement."
+        ),
     ] = False,
 ) -> None:
-    """Make an offline page of a measurement: which is faster, by how much and why; or of a run: its losses."""
+    """Make an offline page of a measurement: which is faster,
+    by how much and why; or of a run: its losses."""
     from benchmarks.report import render
     from common.files import write_atomically
 
@@ -205,20 +245,31 @@ def report(
     if out is None:
         return render.terminal(report.summary, terminal.out)
     if out.suffix not in (".html", ".md", ".svg"):
-        raise CannotBeginError(f"{out} ends with none of .html, .md and .svg; give --out such a name")
+        raise CannotBeginError(
+            f"{out} ends with none of .html, .md and .svg; give --out such a name"
+        )
     if out.suffix == ".svg" and not (report.charts and report.content):
-        message = "there is no chart of it; charts are of one measurement of `rosetta bench` that has times"
+        message = (
+            "there is no chart of it; charts are of one measurement of `rosetta bench` that has "
+            "times"
+        )
         raise CannotBeginError(message)
     if render.is_measurement(out):
         raise CannotBeginError(f"{out} is itself a measurement; give --out another name")
-    if os.path.lexists(out) and not force and not (out.is_file() and render.is_page(out)):  # a link to nothing, too
+    # A link to nothing, too.
+    if os.path.lexists(out) and not force and not (out.is_file() and render.is_page(out)):
         raise CannotBeginError(
-            f"{out} exists, and `rosetta report` did not make it; give --out another name, or --force to replace it"
+            f"{out} exists, and `rosetta report` did not make it; give --out another name, or "
+            "--force to replace it"
         )
     if out.suffix == ".svg":
         page = render.image(report)
     else:
-        page = render.html(report.page, report.charts) if out.suffix == ".html" else render.markdown(report.page)
+        page = (
+            render.html(report.page, report.charts)
+            if out.suffix == ".html"
+            else render.markdown(report.page)
+        )
     with refusing(f"{out} cannot be written"):
         write_atomically(out, page.encode())
     terminal.say(f"{quoted(out)} is written")
@@ -228,8 +279,8 @@ def report(
 def progress() -> Iterator[tuple[Callable[[str], None], Callable[[str], None]]]:
     """Functions that show the present work, and a note that everybody should read.
 
-    On a terminal the former is a line that is redrawn between turns only, since drawing would slow what is timed.
-    In a log it is a line every 15 s.
+    On a terminal the former is a line that is redrawn between turns only, since drawing would slow
+    what is timed. In a log it is a line every 15 s.
     """
     from rich.text import Text
 
@@ -258,8 +309,8 @@ def progress() -> Iterator[tuple[Callable[[str], None], Callable[[str], None]]]:
 def read_report(paths: Sequence[Path]) -> "Report":
     """The report of a measurement, of several of benches, or of a run, which is a folder.
 
-    Several measurements of one bench on one machine have one page; those of several machines or models stand side by
-    side.
+    Several measurements of one bench on one machine have one page; those of several machines or
+    models stand side by side.
 
     Raises as `Measurement.read` and `RunDirectory.open` do.
     """
@@ -275,26 +326,35 @@ def read_report(paths: Sequence[Path]) -> "Report":
         if are_repeated(measurements):
             return page.report_of_bench(*measurements)
         return page.report_of_several(
-            [(path.stem, measurement) for path, measurement in zip(paths, measurements, strict=True)]
+            [
+                (path.stem, measurement)
+                for path, measurement in zip(paths, measurements, strict=True)
+            ]
         )
     measurement = Measurement.read(paths[0])
     return (
-        page.report_of_bench(measurement) if measurement.plan.training else race_results.report_of_race(measurement)
+        page.report_of_bench(measurement)
+        if measurement.plan.training
+        else race_results.report_of_race(measurement)
     )
 
 
 def _of_bench(path: Path) -> "Measurement":
-    """Read the measurement of a bench whose sizes do not vary. Raises RosettaError for any other measurement."""
+    """Read the measurement of a bench whose sizes do not vary.
+    Raises RosettaError for any other measurement."""
     from benchmarks.measure.measurement import Measurement
 
     measurement = Measurement.read(path)
     if measurement.plan.training is None or measurement.plan.training.axes:
-        raise RosettaError(f"{path} is of a race, or of sizes that vary; only benches of one size are compared")
+        raise RosettaError(
+            f"{path} is of a race, or of sizes that vary; only benches of one size are compared"
+        )
     return measurement
 
 
 def measurement_path(command: str, out: Path | None) -> Path:
-    """Return the path of a command's new measurement. Raises CannotBeginError if something is there already."""
+    """Return the path of a command's new measurement.
+    Raises CannotBeginError if something is there already."""
     from common.run import refuse_existing
 
     path = out or Path("results") / f"{command}-{datetime.now():%Y%m%d-%H%M%S}.jsonl"
@@ -305,8 +365,8 @@ def measurement_path(command: str, out: Path | None) -> Path:
 def measure(path: Path, json: bool, opened: Callable[[], "Benchmark | Race"]) -> None:
     """Measure alone on the machine; then show the results and the path of their measurement.
 
-    An error or Ctrl-C leaves a measurement only if a round was measured. After Ctrl-C its results are shown before
-    CtrlCError is raised.
+    An error or Ctrl-C leaves a measurement only if a round was measured. After Ctrl-C its results
+    are shown before CtrlCError is raised.
     """
     from benchmarks.measure.quiet import only_benchmark
     from benchmarks.report import render
@@ -324,7 +384,8 @@ def measure(path: Path, json: bool, opened: Callable[[], "Benchmark | Race"]) ->
         except RosettaError as error:
             ended = error
     if ended and not measuring.measurement.rounds():
-        with suppress(OSError):  # the error that ended measuring is told, on a disk that is read-only too
+        # The error that ended measuring is told, on a disk that is read-only too.
+        with suppress(OSError):
             path.unlink()
         raise ended
     kept = f"{ended}; {path} keeps what was measured before"
@@ -340,4 +401,7 @@ def measure(path: Path, json: bool, opened: Callable[[], "Benchmark | Race"]) ->
         raise CtrlCError(kept)
     if not json:
         html = quoted(path.with_suffix(".html"))
-        terminal.say(f"Saved as {quoted(path)}. To make a page of it: rosetta report {quoted(path)} -o {html}")
+        terminal.say(
+            f"Saved as {quoted(path)}. To make a page of it: rosetta report "
+            f"{quoted(path)} -o {html}"
+        )

@@ -1,7 +1,8 @@
-"""Functions that measure a backend in its process. Each is written once for all backends and measures one thing.
+"""Functions that measure a backend in its process.
+Each is written once for all backends and measures one thing.
 
-The parent process calls them one at a time, while the processes of all other backends sleep. Times are seconds of
-`perf_counter`. The results go into a measurement as they are.
+The parent process calls them one at a time, while the processes of all other backends sleep. Times
+are seconds of `perf_counter`. The results go into a measurement as they are.
 """
 
 from collections.abc import Callable
@@ -31,22 +32,33 @@ _epochs: dict[str, Batches] = {}  # the epoch on whose batches this process trai
 
 
 def part(first: int, steps: int) -> Batches:
-    """Return batches of the kept epoch from number `first` on; its first batch follows its last one."""
+    """Return batches of the kept epoch from number `first` on;
+    its first batch follows its last one."""
     epoch = _epochs["epoch"]
     rows = np.arange(first * epoch.batch_size, (first + steps) * epoch.batch_size) % len(epoch.rows)
     return replace(epoch, rows=epoch.rows[rows])
 
 
 def time_steps(backend: Backend, emit: Emit, *, first: int, lead: int, timed: int) -> Turn:
-    """Train on the kept epoch from batch number `first` on, from the present weights. `lead` steps do not count."""
+    """Train on the kept epoch from batch number `first` on,
+    from the present weights. `lead` steps do not count."""
     batches = part(first, lead + timed)
     trained = backend.train(batches, unreported)
     seconds, finite = trained.step_seconds.tolist(), bool(np.isfinite(trained.step_losses).all())
-    return Turn(0, seconds[:lead], seconds[lead:], trained.seconds, finite, batches.batch_size, peak=peak_memory())
+    return Turn(
+        0,
+        seconds[:lead],
+        seconds[lead:],
+        trained.seconds,
+        finite,
+        batches.batch_size,
+        peak=peak_memory(),
+    )
 
 
 def train_first_steps(backend: Backend, emit: Emit, *, epoch: Batches | None = None) -> Arrays:
-    """Train the first steps from fresh weights, by the function that turns time, and return the weights.
+    """Train the first steps from fresh weights, by the function that turns time,
+    and return the weights.
 
     The steps are of the kept epoch, unless another one is given to be kept.
     """
@@ -58,7 +70,8 @@ def train_first_steps(backend: Backend, emit: Emit, *, epoch: Batches | None = N
 
 
 def warm_up(backend: Backend, emit: Emit, *, epoch: Batches, steps: int) -> WarmUp:
-    """Keep an epoch. From fresh weights, train one cold step on its first batch, then `steps` steps from there on."""
+    """Keep an epoch. From fresh weights, train one cold step on its first batch,
+    then `steps` steps from there on."""
     _epochs["epoch"] = epoch
     batches = part(0, steps)
     backend.load(initial_state(backend.config, backend.train_config.seed))
@@ -68,13 +81,17 @@ def warm_up(backend: Backend, emit: Emit, *, epoch: Batches, steps: int) -> Warm
 
 
 def decode(backend: Backend, emit: Emit, *, state: ModelState, batch: Batch) -> NDArray[np.int64]:
-    """Return the ids (N, L) of the translations of a batch's sources with the weights of `state`."""
+    """Return the ids (N, L) of the translations of a batch's sources
+    with the weights of `state`."""
     backend.load(state)
     return decode_greedily(backend, emit, **_sources(batch))
 
 
-def time_decoding(backend: Backend, emit: Emit, *, state: ModelState, batch: Batch) -> tuple[Turn, NDArray[np.int64]]:
-    """Time calls that decode a batch's sources, for at least AT_LEAST seconds, after one call that is not timed.
+def time_decoding(
+    backend: Backend, emit: Emit, *, state: ModelState, batch: Batch
+) -> tuple[Turn, NDArray[np.int64]]:
+    """Time calls that decode a batch's sources, for at least AT_LEAST seconds,
+    after one call that is not timed.
 
     Returns the ids (N, L) of the last call, too, padded with the stop token.
     """
@@ -92,7 +109,8 @@ def time_decoding(backend: Backend, emit: Emit, *, state: ModelState, batch: Bat
 
 
 def characters(ids: NDArray[np.integer], stop_token: int) -> NDArray[np.int64]:
-    """The number of characters (N,) in each row of ids (N, L), up to and with the sentence's last one."""
+    """The number of characters (N,) in each row of ids (N, L),
+    up to and with the sentence's last one."""
     ends = ids == stop_token
     counts: NDArray[np.int64] = np.where(ends.any(1), ends.argmax(1) + 1, ids.shape[1])
     return counts

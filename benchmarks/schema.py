@@ -1,7 +1,7 @@
 """The schema of a measurement: the classes of its lines and of their parts, with their bounds.
 
-The first line is a `Head`, which has the plan. Lines of the other kinds follow in any order. Times are in seconds and
-memory in bytes unless a comment says otherwise.
+The first line is a `Head`, which has the plan. Lines of the other kinds follow in any order. Times
+are in seconds and memory in bytes unless a comment says otherwise.
 """
 
 from datetime import datetime
@@ -17,7 +17,8 @@ from common.settings import DataConfig, ModelConfig, ModelName, TrainConfig
 from common.text import quoted
 
 WITHIN = 0.05  # half-width that intervals must reach, as a share, unless --within says otherwise
-BUDGET = 285.0  # seconds that a benchmark may take, unless --budget or --within is given: under five minutes
+# Seconds that a benchmark may take, unless --budget or --within is given: under five minutes.
+BUDGET = 285.0
 MOST_ROWS = 100
 MOST_ROUNDS = 10_000
 MOST_REFERENCES = 100  # of a sentence; a corpus may have more
@@ -31,15 +32,19 @@ SomeSeconds = Annotated[list[Seconds], msgspec.Meta(min_length=1)]
 Amount = Annotated[float, msgspec.Meta(ge=0, le=1e9)]  # of seconds or cores, perhaps none
 Count = Annotated[int, msgspec.Meta(ge=1, le=10**15)]
 CountOrZero = Annotated[int, msgspec.Meta(ge=0, le=10**15)]
-# The work of a turn: training steps, or calls that decode many sentences at once, or one sentence alone.
+# The work of a turn: training steps, or calls that decode many sentences at once,
+# or one sentence alone.
 Work = Literal["training", "batch", "alone"]
 Lane = Literal["installed", "tuned"]
-# The lanes in the order of every page: first the row of a user who sets nothing, then the settings' row.
+# The lanes in the order of every page: first the row of a user who sets nothing,
+# then the settings' row.
 LANES: dict[Lane, str] = {"installed": "as installed", "tuned": "tuned"}
 Axis = Literal["latent-dim", "length", "batch-size"]  # of --vary, as typed
 Long = Annotated[str, msgspec.Meta(max_length=4096)]
 Sentence = Annotated[str, msgspec.Meta(max_length=10_000)]  # compared character by character
-Said = Annotated[list[Annotated[str, msgspec.Meta(max_length=MOST_OF_A_SENTENCE)]], msgspec.Meta(max_length=20)]
+Said = Annotated[
+    list[Annotated[str, msgspec.Meta(max_length=MOST_OF_A_SENTENCE)]], msgspec.Meta(max_length=20)
+]
 # Largest error with which a process passes after its turns.
 MOST_APART: dict[Work, float] = {"training": 0.01, "batch": 0.01}
 
@@ -49,7 +54,8 @@ class Measured(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Line(Measured, frozen=True, tag_field="kind", tag=str.lower):
-    """A line of a measurement. The class's name in lower case, or its `tag`, is the `kind` of its JSON object."""
+    """A line of a measurement. The class's name in lower case,
+    or its `tag`, is the `kind` of its JSON object."""
 
 
 # The plan
@@ -65,7 +71,9 @@ class Row(Measured, frozen=True):
     name: Short = ""  # a script's, in tables
     sizes: dict[Axis, Count] = msgspec.field(default_factory=dict)  # given by --vary
     # Environment variables that steer a backend's framework, or that a script gets.
-    variables: Annotated[dict[Short, Long], msgspec.Meta(max_length=100)] = msgspec.field(default_factory=dict)
+    variables: Annotated[dict[Short, Long], msgspec.Meta(max_length=100)] = msgspec.field(
+        default_factory=dict
+    )
     # A script's path and arguments, and the SHA-256 of its file.
     command: Annotated[tuple[Long, ...], msgspec.Meta(max_length=1000)] = ()
     sha256: Short = ""
@@ -73,7 +81,11 @@ class Row(Measured, frozen=True):
     @property
     def label(self) -> str:
         """The name of this row in tables and charts."""
-        sizes = f" ({', '.join(f'{axis} {size:,}' for axis, size in self.sizes.items())})" if self.sizes else ""
+        sizes = (
+            f" ({', '.join(f'{axis} {size:,}' for axis, size in self.sizes.items())})"
+            if self.sizes
+            else ""
+        )
         return f"{self.name or self.backend}{sizes}{', as installed' * self.installed}"
 
     @property
@@ -95,8 +107,8 @@ class Training(Measured, frozen=True):
     tuned: Long = ""  # file of the table of the tuned lane; "": the built-in one
     tuning: Tuning = BUILT_IN["lstm"]  # this table
     # Sizes of --vary; each combination has a row of each backend.
-    axes: dict[Axis, Annotated[tuple[Count, ...], msgspec.Meta(min_length=1, max_length=50)]] = msgspec.field(
-        default_factory=dict
+    axes: dict[Axis, Annotated[tuple[Count, ...], msgspec.Meta(min_length=1, max_length=50)]] = (
+        msgspec.field(default_factory=dict)
     )
     model: ModelName = "lstm"
 
@@ -121,7 +133,8 @@ class Plan(Measured, frozen=True):
 
     @property
     def command(self) -> str:
-        """The command of a bench that measures the same again, without options that have default values."""
+        """The command of a bench that measures the same again,
+        without options that have default values."""
         assert self.training
         training = self.training
         options: dict[str, tuple[Any, Any]] = {
@@ -141,8 +154,13 @@ class Plan(Measured, frozen=True):
         names = [name for name in settings if name != "split"]
         options |= {name.replace("_", "-"): (settings[name], defaults[name]) for name in names}
         given = {name: value for name, (value, default) in options.items() if value != default}
-        words = [f"--{name}" + ("" if value is True else f" {quoted(str(value))}") for name, value in given.items()]
-        axes = [f"--vary {axis}={','.join(map(str, sizes))}" for axis, sizes in training.axes.items()]
+        words = [
+            f"--{name}" + ("" if value is True else f" {quoted(str(value))}")
+            for name, value in given.items()
+        ]
+        axes = [
+            f"--vary {axis}={','.join(map(str, sizes))}" for axis, sizes in training.axes.items()
+        ]
         return " \\\n    ".join(["rosetta bench", *words, *axes])
 
 
@@ -163,13 +181,16 @@ class ShownSentence(Measured, frozen=True):
 
 
 class Text(Measured, frozen=True):
-    """The text that the backends of a bench train on, and the weights with which they decode some of it."""
+    """The text that the backends of a bench train on,
+    and the weights with which they decode some of it."""
 
     sha256: Short  # of the text
     training_rows: Count
     weights: Sentence = ""  # the weights that all rows decode with, in words
     weights_sha256: Short = ""  # of the file with these weights; "" for fresh weights
-    shown: Annotated[list[ShownSentence], msgspec.Meta(max_length=100)] = msgspec.field(default_factory=list)
+    shown: Annotated[list[ShownSentence], msgspec.Meta(max_length=100)] = msgspec.field(
+        default_factory=list
+    )
 
 
 class Head(Line, frozen=True, kw_only=True):
@@ -198,7 +219,8 @@ class Ready(Measured, frozen=True):
     """The message of a script that has called `take_turns`."""
 
     python: Short
-    versions: Annotated[dict[Short, Short], msgspec.Meta(max_length=20)]  # by package; "" of one that is not imported
+    # By package; "" of one that is not imported.
+    versions: Annotated[dict[Short, Short], msgspec.Meta(max_length=20)]
     batch: Annotated[int, msgspec.Meta(ge=1, le=10**9)]  # items in a step
     synced: bool
     record: Long | None  # absolute path of the folder of its record
@@ -208,7 +230,8 @@ class Start(Measured, frozen=True, omit_defaults=True):
     """The start of a runner's process in a round."""
 
     row: CountOrZero  # index of the row in the plan
-    seconds: Amount  # from start until it was ready; 0 if not timed, as others were starting meanwhile
+    # From start until it was ready; 0 if not timed, as others were starting meanwhile.
+    seconds: Amount
     warm_up: WarmUp
     facts: BackendFacts | None = None  # of a backend
     ready: Ready | None = None  # of a script
@@ -222,11 +245,14 @@ class Turn(Measured, frozen=True, omit_defaults=True):
     """
 
     row: CountOrZero  # index of the runner in the plan
-    lead: list[Seconds]  # steps before the timed ones, which do not count; of a script all in one number
+    # Steps before the timed ones, which do not count; of a script all in one number.
+    lead: list[Seconds]
     steps: SomeSeconds  # timed training steps, or calls that decode
-    loop: Seconds  # from the start of the first step until the results of the last one are read back
+    # From the start of the first step until the results of the last one are read back.
+    loop: Seconds
     finite: bool = True  # True if every loss is finite
-    items: Count = 1  # of a step: pairs in training, characters that a call puts out, or a script's items
+    # Of a step: pairs in training, characters that a call puts out, or a script's items.
+    items: Count = 1
     others: Amount = 0.0  # cores that other processes used during the turn, on average
     stolen: Amount = 0.0  # cores that other virtual machines took meanwhile, on average
     tries: Count = 1  # of the turn, of which other processes disturbed all before the last
@@ -247,9 +273,11 @@ class Turn(Measured, frozen=True, omit_defaults=True):
 class Round(Line, frozen=True):
     """Turns of one kind of work, of processes that were alive together."""
 
-    number: Annotated[int, msgspec.Meta(ge=1, le=MOST_ROUNDS)]  # from 1; lines of one number have the same processes
+    # From 1; lines of one number have the same processes.
+    number: Annotated[int, msgspec.Meta(ge=1, le=MOST_ROUNDS)]
     work: Work
-    starts: list[Start]  # of the processes that were started for this line; empty where they had been before
+    # Of the processes that were started for this line; empty where they had been before.
+    starts: list[Start]
     cycles: list[list[Turn]]  # a cycle is one turn of each runner
     seconds: Amount  # duration, with starting
 
@@ -258,12 +286,14 @@ class Round(Line, frozen=True):
 
 
 class StageResult(Measured, frozen=True):
-    """The result of one stage, with the error of the check that came nearest to its bound or exceeded it most.
+    """The result of one stage, with the error of the check that came nearest
+    to its bound or exceeded it most.
 
     This need not be the largest error, since the checks of a stage have different bounds.
     """
 
-    error: float | None  # None where it is not a number: a wrong shape or dtype, or values that are not finite
+    # None where it is not a number: a wrong shape or dtype, or values that are not finite
+    error: float | None
     bound: float
     passed: bool  # True if every check of the stage passed
 
@@ -274,7 +304,8 @@ class Certificate(Measured, frozen=True):
     version: str  # of the backend's framework
     reference: str  # its backend, version and precision
     passed: bool
-    stages: Annotated[dict[str, StageResult], msgspec.Meta(max_length=20)]  # the stages that were compared, by name
+    # The stages that were compared, by name.
+    stages: Annotated[dict[str, StageResult], msgspec.Meta(max_length=20)]
 
 
 class Certified(Line, frozen=True):
@@ -290,8 +321,8 @@ class Checked(Line, frozen=True):
     row: CountOrZero
     number: Annotated[int, msgspec.Meta(ge=1, le=MOST_ROUNDS)]  # of the round
     work: Work
-    # Largest of the tensors' root mean square errors after some steps, as a share of the learning rate; or the share
-    # of sentences that are decoded otherwise. None: not finite.
+    # Largest of the tensors' root mean square errors after some steps, as a share of the learning
+    # rate; or the share of sentences that are decoded otherwise. None: not finite.
     error: Amount | None
 
     @property
@@ -305,17 +336,20 @@ class Decoded(Line, frozen=True):
     row: CountOrZero
     translations: list[Sentence]  # of the shown sentences
     sentences: CountOrZero  # number of sentences in the batch of the timed calls
-    scores: Scores | None = None  # over all held-out sources, of one row: all rows have the same weights
+    # Over all held-out sources, of one row: all rows have the same weights.
+    scores: Scores | None = None
 
 
 class Profile(Measured, frozen=True):
-    """A few training steps under the framework's profiler, which slows them: the times show shares only."""
+    """A few training steps under the framework's profiler,
+    which slows them: the times show shares only."""
 
     steps: Count
     seconds: Seconds  # duration of these steps
     products: Amount  # seconds in which an LSTM or a matrix product was running
     others: Amount  # seconds in which other kernels alone were running
-    data: Amount  # seconds to make the tensors of these steps, measured separately without the profiler
+    # Seconds to make the tensors of these steps, measured separately without the profiler.
+    data: Amount
 
 
 class RowProfile(Line, frozen=True, tag="profiling"):
@@ -331,7 +365,8 @@ class Proof(Line, frozen=True):
     row: CountOrZero
     word: Literal["same", "differs", "not compared"]
     stages: Said  # that were compared
-    error: Amount | None = None  # the largest; None where the scripts differ, or nothing was compared
+    # The largest; None where the scripts differ, or nothing was compared.
+    error: Amount | None = None
     why: Said = msgspec.field(default_factory=list)
 
 

@@ -1,7 +1,8 @@
-"""Measure the effects of settings: `python -m benchmarks.tuning` writes a table for `rosetta bench --tuned FILE`.
+"""Measure the effects of settings: `python -m benchmarks.tuning` writes a table
+for `rosetta bench --tuned FILE`.
 
-A backend's row as installed takes turns with a row for each knob that its framework has, in rounds of
-new processes as in any bench. So each ratio is of steps with one knob and with nothing set.
+A backend's row as installed takes turns with a row for each knob that its framework has, in rounds
+of new processes as in any bench. So each ratio is of steps with one knob and with nothing set.
 """
 
 from collections.abc import Iterable
@@ -31,7 +32,9 @@ from common.text import quoted
 TUNING_WITHIN = 0.02  # half-width that intervals must reach, as a share
 
 
-def main(backends: Backends = None, model: options.ModelOption = ModelConfig.model, budget: Budget = None) -> None:
+def main(
+    backends: Backends = None, model: options.ModelOption = ModelConfig.model, budget: Budget = None
+) -> None:
     """Measure each framework within the budget, and write the table so far after each."""
     warn_of_shell()
     machine, effects = describe_machine(), list[Effect]()
@@ -41,9 +44,17 @@ def main(backends: Backends = None, model: options.ModelOption = ModelConfig.mod
         require_model(name, model)
     for framework, backend in {engine_of(name): name for name in reversed(names)}.items():
         knobs = settings_by_knob(framework, cores())
-        rows = (Row(backend, "installed"), *(Row(backend, name=knob, variables=knobs[knob]) for knob in knobs))
+        rows = (
+            Row(backend, "installed"),
+            *(Row(backend, name=knob, variables=knobs[knob]) for knob in knobs),
+        )
         training = Training(
-            DataConfig(split="grouped"), TrainConfig(), ModelConfig.latent_dim, "cpu", None, model=model
+            DataConfig(split="grouped"),
+            TrainConfig(),
+            ModelConfig.latent_dim,
+            "cpu",
+            None,
+            model=model,
         )
         own = path.with_name(f"{path.stem}-{framework}.jsonl")
         with only_benchmark(terminal.warn), progress() as (status, note):
@@ -60,7 +71,8 @@ def main(backends: Backends = None, model: options.ModelOption = ModelConfig.mod
 
 
 def effects_of(measurement: Measurement, knobs: Iterable[Knob]) -> list[Effect]:
-    """The effects of knobs, which the later rows have in this order, on the first row, which sets nothing.
+    """The effects of knobs, which the later rows have in this order,
+    on the first row, which sets nothing.
 
     A knob without an interval is left out.
     """
@@ -77,13 +89,17 @@ def effects_of(measurement: Measurement, knobs: Iterable[Knob]) -> list[Effect]:
 
 
 def ratio_of_epochs(steps: Estimate, changed: BenchRow, plain: BenchRow, rows: int) -> Estimate:
-    """The ratio of epochs, from that of steps. An epoch compiles at the first step of each shape of a batch."""
+    """The ratio of epochs, from that of steps.
+    An epoch compiles at the first step of each shape of a batch."""
     assert plain.step
     shapes = 1 + (rows % plain.items > 0)
     warm, step = ceil(rows / plain.items) - shapes, plain.step.value
     epoch = warm * step + shapes * plain.first_step
     return Estimate(
-        *(epoch / (warm * step / r + shapes * changed.first_step) for r in (steps.value, steps.low, steps.high))
+        *(
+            epoch / (warm * step / r + shapes * changed.first_step)
+            for r in (steps.value, steps.low, steps.high)
+        )
     )
 
 

@@ -1,7 +1,7 @@
 """Files and folders that are written whole or not at all, and reading within limits.
 
-What is written survives a power loss: the disk holds a file before the file gets its name, and holds the name before
-anything else is written.
+What is written survives a power loss: the disk holds a file before the file gets its name, and
+holds the name before anything else is written.
 """
 
 import errno
@@ -24,9 +24,12 @@ from typing import Any, BinaryIO
 from common.errors import CannotBeginError, RosettaError, refusing, why
 
 LARGEST_JSON = 1 << 24  # bytes; a run's vocabulary has at most some 100,000
-UNFINISHED = ".rosetta-unfinished"  # suffix of temporary files and folders; killed processes leave them
-ANYBODYS = os.O_NOFOLLOW | os.O_NONBLOCK  # open no link, and wait for no pipe, which anybody may have put there
-LARGEST_ARCHIVE = 1 << 28  # bytes of a corpus's archive; the largest of manythings.org has 20 million
+# Suffix of temporary files and folders; killed processes leave them.
+UNFINISHED = ".rosetta-unfinished"
+# Open no link, and wait for no pipe, which anybody may have put there.
+ANYBODYS = os.O_NOFOLLOW | os.O_NONBLOCK
+# Bytes of a corpus's archive; the largest of manythings.org has 20 million.
+LARGEST_ARCHIVE = 1 << 28
 MOST_MEMBERS = 10_000  # each takes 420 bytes of memory and may take 46 of the archive
 MEMBER = b"PK\x01\x02"  # the bytes that begin an entry of an archive's list of members
 
@@ -44,7 +47,8 @@ UNZIP_ERRORS = (
 def write_atomically(path: Path, content: bytes | str | Iterable[bytes | memoryview]) -> None:
     """Write a temporary file beside `path`, have the disk hold it, and rename it to `path`.
 
-    The content may come in pieces. Raises OSError, which names `path`; the file there is then as it was.
+    The content may come in pieces. Raises OSError, which names `path`;
+    the file there is then as it was.
     """
     whole = content.encode() if isinstance(content, str) else content
     pieces = [whole] if isinstance(whole, bytes) else whole
@@ -69,8 +73,8 @@ def write_json(path: Path, content: Any) -> None:
 def new_folder(path: Path) -> Iterator[Path]:
     """A temporary folder beside `path` for the caller to fill. At the end it becomes `path`.
 
-    Raises CannotBeginError where nothing can be written, or where `path` was made in the meantime; RosettaError where
-    the disk is full before the folder is.
+    Raises CannotBeginError where nothing can be written, or where `path` was made in the meantime;
+    RosettaError where the disk is full before the folder is.
     """
     with ExitStack() as stack:
         with refusing(f"{path} cannot be written"):
@@ -83,7 +87,11 @@ def new_folder(path: Path) -> Iterator[Path]:
                 os.rename(beside, path)
             except OSError as error:
                 exists = error.errno in (errno.ENOTEMPTY, errno.EEXIST)
-                reason = "another process has made it in the meantime; choose another --out" if exists else why(error)
+                reason = (
+                    "another process has made it in the meantime; choose another --out"
+                    if exists
+                    else why(error)
+                )
                 raise CannotBeginError(f"{path} cannot be made: {reason}") from error
         sync(path.parent)
 
@@ -95,14 +103,16 @@ def scratch_folder() -> AbstractContextManager[Path]:
 
 @contextmanager
 def _temporary(path: Path, make: Callable[[Path], object]) -> Iterator[Path]:
-    """A hidden file or folder beside `path`, which `make` makes. It is removed in the end, unless it was renamed.
+    """A hidden file or folder beside `path`, which `make` makes.
+    It is removed in the end, unless it was renamed.
 
-    A lock holds it, which the system releases when this process ends, even when it is killed. What killed processes
-    left in the folder is removed first.
+    A lock holds it, which the system releases when this process ends, even when it is killed. What
+    killed processes left in the folder is removed first.
     """
     for left in path.parent.glob(f".*{UNFINISHED}"):
         with suppress(OSError), _descriptor_of(left, ANYBODYS) as descriptor:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # an error while its process lives
+            # An error while its process lives.
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             _remove(left)
     with ExitStack() as stack:
         while True:
@@ -111,7 +121,8 @@ def _temporary(path: Path, make: Callable[[Path], object]) -> Iterator[Path]:
             make(beside)
             with suppress(FileNotFoundError):  # another process removed it before it was locked
                 descriptor = stack.enter_context(_descriptor_of(beside, ANYBODYS))
-                with suppress(OSError):  # a file system has no locks; nothing there is taken for left
+                # A file system has no locks; nothing there is taken for left.
+                with suppress(OSError):
                     fcntl.flock(descriptor, fcntl.LOCK_SH)
                 if beside.exists():
                     break
@@ -160,7 +171,8 @@ def sync(path: Path) -> None:
 
 
 def size_of(path: Path) -> int:
-    """Size of a file in bytes. Raises OSError where there is no file: a device or a pipe may have no end."""
+    """Size of a file in bytes. Raises OSError where there is no file:
+    a device or a pipe may have no end."""
     status = os.stat(path)
     if not stat.S_ISREG(status.st_mode):
         raise OSError(errno.EINVAL, "it is not a file", str(path))
@@ -168,7 +180,8 @@ def size_of(path: Path) -> int:
 
 
 def open_at_most(largest: int, path: Path) -> BinaryIO:
-    """Open a file for reading. Raises OSError as `size_of` does, and for a file of more than `largest` bytes."""
+    """Open a file for reading. Raises OSError as `size_of` does,
+    and for a file of more than `largest` bytes."""
     if size_of(path) > largest:
         raise OSError(errno.EOVERFLOW, f"it holds more than {largest:,} bytes", str(path))
     return open(path, "rb")
@@ -183,12 +196,15 @@ def read_at_most(largest: int, path: Path) -> bytes:
 def open_archive(content: bytes) -> zipfile.ZipFile:
     """The archive in these bytes. Raises one of UNZIP_ERRORS.
 
-    Members must be stored or deflated, as manythings.org packs them: of other methods zipfile unpacks all at once
-    that it has read, and 1 MB of bzip2 may be 20 GB.
+    Members must be stored or deflated, as manythings.org packs them: of other methods zipfile
+    unpacks all at once that it has read, and 1 MB of bzip2 may be 20 GB.
     """
     if content.count(MEMBER) > MOST_MEMBERS:
         raise zipfile.BadZipFile(f"it has more than {MOST_MEMBERS:,} members")
     archive = zipfile.ZipFile(io.BytesIO(content))
-    if not {member.compress_type for member in archive.infolist()} <= {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
+    if not {member.compress_type for member in archive.infolist()} <= {
+        zipfile.ZIP_STORED,
+        zipfile.ZIP_DEFLATED,
+    }:
         raise zipfile.BadZipFile("it is packed by another method than deflate; pack it anew")
     return archive

@@ -25,7 +25,8 @@ class Machine(TypedDict):
 
     processor: str
     instructions: str  # the sets of vector instructions that NumPy finds
-    cores: Annotated[int, msgspec.Meta(ge=1, le=10**6)]  # the number that this process may use at a time
+    # The number that this process may use at a time.
+    cores: Annotated[int, msgspec.Meta(ge=1, le=10**6)]
     memory: Annotated[int, msgspec.Meta(ge=0, le=10**18)]  # in bytes
     system: str
     python: str
@@ -46,7 +47,8 @@ def allowed_cores() -> set[int]:
 
 
 def cores(root: Path = Path("/")) -> int:
-    """Number of cores this process may use at a time: those on which it may run, or fewer if a quota says so."""
+    """Number of cores this process may use at a time: those on which it may run,
+    or fewer if a quota says so."""
     return math.ceil(min(len(allowed_cores()), quota(root)))
 
 
@@ -57,15 +59,21 @@ def has_quota() -> bool:
 
 @cache
 def quota(root: Path = Path("/")) -> float:
-    """Number of cores whose time the control groups of this process allow it, such as 1.5; infinite without a limit.
+    """Number of cores whose time the control groups of this process allow it,
+    such as 1.5; infinite without a limit.
 
-    A container's limit on processors is such a quota, and so is CPUQuota of systemd. The group is looked at together
-    with those that hold it. In a container the group may be mounted as the topmost one, and its path leads nowhere.
+    A container's limit on processors is such a quota, and so is CPUQuota of systemd. The group is
+    looked at together with those that hold it. In a container the group may be mounted as the
+    topmost one, and its path leads nowhere.
     """
     path = re.search(r"^0::/(.*)$", system_text(root / "proc/self/cgroup"), re.MULTILINE)
     group = Path(path[1] if path else "")
-    limits = (system_text(root / "sys/fs/cgroup" / folder / "cpu.max") for folder in (group, *group.parents))
-    numbers = [re.fullmatch(r"([1-9][0-9]*) ([1-9][0-9]*)\n", limit) for limit in limits]  # "max" is no limit
+    limits = (
+        system_text(root / "sys/fs/cgroup" / folder / "cpu.max")
+        for folder in (group, *group.parents)
+    )
+    # "max" is no limit
+    numbers = [re.fullmatch(r"([1-9][0-9]*) ([1-9][0-9]*)\n", limit) for limit in limits]
     return min((int(pair[1]) / int(pair[2]) for pair in numbers if pair), default=math.inf)
 
 
@@ -75,7 +83,8 @@ def is_amd() -> bool:
 
 
 def peak_memory(pid: int | str = "self") -> int:
-    """The most bytes that a process has ever had in memory (resident, not swapped out); 0 of one that has ended."""
+    """The most bytes that a process has ever had in memory (resident,
+    not swapped out); 0 of one that has ended."""
     line = re.search(r"^VmHWM:\s+(\d+) kB$", system_text(Path(f"/proc/{pid}/status")), re.MULTILINE)
     return int(line[1]) * 1024 if line else 0
 
@@ -83,12 +92,15 @@ def peak_memory(pid: int | str = "self") -> int:
 def versions() -> dict[str, str]:
     """The installed version of each package whose version can change a result.
 
-    A digest of the code is appended to Rosetta's version, since the code of a clone changes between two releases.
+    A digest of the code is appended to Rosetta's version,
+    since the code of a clone changes between two releases.
     """
     installed = {}
     for package in (OURS, *WITH_EVERY_INSTALLATION, *_packages_of_frameworks()):
         with suppress(PackageNotFoundError):
-            installed[package] = version(package) + (f"+{_digest_of_code()}" if package == OURS else "")
+            installed[package] = version(package) + (
+                f"+{_digest_of_code()}" if package == OURS else ""
+            )
     return installed
 
 
@@ -99,7 +111,9 @@ def _packages_of_frameworks() -> list[str]:
     except PackageNotFoundError:  # Rosetta runs from a folder in which nobody has installed it
         return []
     # Such a requirement reads: torch>=2.8; extra == "torch"
-    parts = [re.fullmatch(r'([\w.-]+).*; extra == "(\w+)"', requirement) for requirement in requirements]
+    parts = [
+        re.fullmatch(r'([\w.-]+).*; extra == "(\w+)"', requirement) for requirement in requirements
+    ]
     packages = [match[1] for match in parts if match and match[2] not in OTHER_EXTRAS]
     return [package for package in packages if package not in NO_INFLUENCE]
 
@@ -122,8 +136,8 @@ def _processor() -> str:
 def _instructions() -> str:
     """The sets of vector instructions that NumPy finds, the widest last.
 
-    With AVX-512 (X86_V4) a core multiplies twice as fast as without, although on virtual machines the processors may
-    have the same name.
+    With AVX-512 (X86_V4) a core multiplies twice as fast as without, although on virtual machines
+    the processors may have the same name.
     """
     import numpy as np
 
@@ -132,7 +146,8 @@ def _instructions() -> str:
 
 
 def processor_of(machine: Machine) -> str:
-    """The name of a machine's processor in words, with its widest instructions: AMD EPYC with AVX-512."""
+    """The name of a machine's processor in words,
+    with its widest instructions: AMD EPYC with AVX-512."""
     name = machine["processor"] or "an unknown processor"
     return f"{name}{' with AVX-512' if 'X86_V4' in machine['instructions'] else ''}"
 

@@ -1,7 +1,8 @@
-"""The models: the weights and the states of each, in NumPy's terms and in the canonical layout, which is Keras's.
+"""The models: the weights and the states of each,
+in NumPy's terms and in the canonical layout, which is Keras's.
 
-A weight has a shape, a way to draw it, and axes. The axes name a place in it, and say along which of them the hidden
-units stand.
+A weight has a shape, a way to draw it, and axes. The axes name a place in it, and say along which
+of them the hidden units stand.
 """
 
 from collections.abc import Callable
@@ -16,7 +17,8 @@ from common.settings import ModelConfig, ModelName
 Shape = tuple[int, ...]
 Axes = tuple[str, ...]
 
-# Axes along which the hidden units stand, with the blocks that follow each other there: each block has all units.
+# Axes along which the hidden units stand, with the blocks that follow each other there:
+# each block has all units.
 UNITS: dict[str, tuple[str, ...]] = {
     "unit": ("unit",),
     "from unit": ("from unit",),  # of the step before
@@ -48,7 +50,8 @@ class Model(NamedTuple):
 
     weights: Callable[[ModelConfig], dict[str, Weight]]  # by canonical name, in canonical order
     title: str  # in words
-    states: dict[str, Axes]  # those that the encoder hands to the decoder's first step, and each step to the next
+    # Those that the encoder hands to the decoder's first step, and each step to the next.
+    states: dict[str, Axes]
     sizes: Callable[[ModelConfig], Shape] = sizes  # the arguments of the model file's Seq2Seq
 
 
@@ -80,13 +83,15 @@ def glorot(rng: np.random.Generator, shape: Shape) -> NDArray[np.float64]:
 
 def orthogonal(rng: np.random.Generator, shape: Shape) -> NDArray[np.float64]:
     """Rows that are orthogonal and of length one; no more of them than columns."""
-    # As in Keras: Q of a matrix of normal numbers, its columns signed by R's diagonal, so that Q is uniform.
+    # As in Keras: Q of a matrix of normal numbers,
+    # its columns signed by R's diagonal, so that Q is uniform.
     q, r = np.linalg.qr(rng.standard_normal(shape[::-1]))
     return np.asarray((q * np.sign(np.diag(r))).T)
 
 
 def lstm_weights(name: str, num_tokens: int, units: int) -> dict[str, Weight]:
-    """The weights of an LSTM layer. Their columns are those of the gates i, f, c, o, in this order."""
+    """The weights of an LSTM layer. Their columns are those of the gates i,
+    f, c, o, in this order."""
     return {
         f"{name}/kernel": Weight((num_tokens, 4 * units), glorot, ("character", "gate")),
         f"{name}/recurrent_kernel": Weight((units, 4 * units), orthogonal, ("from unit", "gate")),
@@ -127,12 +132,17 @@ def _embeddings(name: str, tokens: int, config: ModelConfig) -> dict[str, Weight
 
 
 def _attention_layer(name: str, units: int) -> dict[str, Weight]:
-    """Its keys have no bias: it would add one number to all scores of a query, which softmax does not see."""
+    """Its keys have no bias: it would add one number to all scores of a query,
+    which softmax does not see."""
     weights: dict[str, Weight] = {}
     for kind in ("query", "key", "value"):
         weights |= _dense(f"{name}/{kind}", units, units, ("unit", "unit of the heads"))
     del weights[f"{name}/key/bias"]
-    return weights | _dense(f"{name}/projection", units, units, ("unit of the heads", "unit")) | _norm(name, units)
+    return (
+        weights
+        | _dense(f"{name}/projection", units, units, ("unit of the heads", "unit"))
+        | _norm(name, units)
+    )
 
 
 def _feed_forward(name: str, units: int) -> dict[str, Weight]:
@@ -178,9 +188,11 @@ MODELS: dict[ModelName, Model] = {
     "attention": Model(
         _attention,
         "LSTM encoder-decoder with attention",
-        OF_LSTM | {"encoder_outputs": ("row", "time step", "unit"), "encoder_mask": ("row", "time step")},
+        OF_LSTM
+        | {"encoder_outputs": ("row", "time step", "unit"), "encoder_mask": ("row", "time step")},
     ),
-    # The decoder has read as many characters as `position` says. Its keys and values are zeros from there on.
+    # The decoder has read as many characters as `position` says.
+    # Its keys and values are zeros from there on.
     "transformer": Model(
         _transformer,
         "Transformer encoder-decoder",
@@ -204,10 +216,16 @@ def model_of(config: ModelConfig) -> Model:
 
 def rectified_biases(config: ModelConfig) -> list[str]:
     """The names of the biases that a ReLU follows, in the order of computing."""
-    return [name for name, weight in model_of(config).weights(config).items() if weight.axes == (RECTIFIED,)]
+    return [
+        name
+        for name, weight in model_of(config).weights(config).items()
+        if weight.axes == (RECTIFIED,)
+    ]
 
 
-def permute(array: NDArray[np.floating], axes: Axes, order: NDArray[np.integer]) -> NDArray[np.floating]:
+def permute(
+    array: NDArray[np.floating], axes: Axes, order: NDArray[np.integer]
+) -> NDArray[np.floating]:
     """A copy with the hidden units in another order: `order` (H,) names their old positions."""
     for number, axis in enumerate(axes):
         if axis in UNITS:

@@ -1,4 +1,5 @@
-"""Characters as ids, batches of ids, the one-hot tensors made of them, and the order of batches that all share."""
+"""Characters as ids, batches of ids, the one-hot tensors made of them,
+and the order of batches that all share."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -9,19 +10,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import CannotBeginError, UnknownCharactersError
-from common.settings import LARGEST_VOCABULARY, ModelConfig, ModelName, Padding, Precision, TrainConfig
+from common.settings import (
+    LARGEST_VOCABULARY,
+    ModelConfig,
+    ModelName,
+    Padding,
+    Precision,
+    TrainConfig,
+)
 
 Array = NDArray[np.floating]
 Ids = NDArray[np.integer]
 
 START, STOP = "\t", "\n"
 PAD = " "  # the example pads with the space, so every vocabulary has one
-# The widths of a trimmed batch are multiples of this number, so that a framework that compiles for each shape has few
-# to compile. With 4 the batches of fra-eng have 13 shapes and hold 49 % of the positions that they would hold
-# untrimmed; with 1 there would be 82 shapes and 46 %, and with 8 there would be 7 shapes and 53 %.
+# The widths of a trimmed batch are multiples of this number, so that a framework that compiles for
+# each shape has few to compile. With 4 the batches of fra-eng have 13 shapes and hold 49 % of the
+# positions that they would hold untrimmed; with 1 there would be 82 shapes and 46 %, and with 8
+# there would be 7 shapes and 53 %.
 WIDTH_STEP = 4
-# What a corpus may come to. One that others wrote may be small as a file and as tensors larger than any memory.
-MOST_IDS = 1 << 29  # of all pairs padded to the longest; an id takes a byte, or two in a large vocabulary
+# What a corpus may come to. One that others wrote may be small as a file and as tensors larger than
+# any memory.
+# Of all pairs padded to the longest; an id takes a byte, or two in a large vocabulary.
+MOST_IDS = 1 << 29
 MOST_ONE_HOT = 1 << 22  # in the one-hot tensors of a pair; 64 pairs then take a gigabyte in float32
 TEXTS_AT_ONCE = 1 << 12  # that are encoded in one piece, which bounds the memory beside the ids
 
@@ -40,8 +51,8 @@ class CharVocabulary:
         self.characters = tuple(sorted(characters))
         self.id_of = {character: i for i, character in enumerate(self.characters)}
         code_points = [ord(c) for c in self.characters]
-        # The id of each code point. Code points that are not in the vocabulary have the last id plus one, as has the
-        # last place, to which `encode` clips all greater code points.
+        # The id of each code point. Code points that are not in the vocabulary have the last id
+        # plus one, as has the last place, to which `encode` clips all greater code points.
         self.ids_dtype = np.min_scalar_type(len(self.characters))
         self._ids = np.full(code_points[-1] + 2, len(self.characters), self.ids_dtype)
         self._ids[code_points] = np.arange(len(self.characters))
@@ -49,7 +60,9 @@ class CharVocabulary:
     def __len__(self) -> int:
         return len(self.characters)
 
-    def encode(self, texts: Sequence[str], width: int = 0) -> tuple[NDArray[np.unsignedinteger], NDArray[np.int32]]:
+    def encode(
+        self, texts: Sequence[str], width: int = 0
+    ) -> tuple[NDArray[np.unsignedinteger], NDArray[np.int32]]:
         """Ids (N, T), padded with that of the space, and lengths (N,) before padding.
 
         T is the longest text's length or `width`, whichever is more. Raises UnknownCharactersError.
@@ -94,9 +107,11 @@ def one_hot(ids: Ids, num_tokens: int, dtype: str = "float32") -> Array:
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Rows of a parallel corpus, kept as ids. The one-hot tensors are made of them when they are asked for.
+    """Rows of a parallel corpus, kept as ids.
+    The one-hot tensors are made of them when they are asked for.
 
-    A batch of all rows is the whole corpus, and its tensors are those of the example, by the example's names.
+    A batch of all rows is the whole corpus, and its tensors are those of the example,
+    by the example's names.
     """
 
     encoder_ids: Ids  # (N, T_enc), padded with the space
@@ -139,13 +154,18 @@ class Batch:
         ):
             if number > most:
                 raise CannotBeginError(
-                    f"the {len(pairs):,} pairs have {number:,} {what}, and {most:,} are the most; take fewer pairs, "
-                    "or leave out the longest and those with rare characters"
+                    f"the {len(pairs):,} pairs have {number:,} {what}, and {most:,} are the most; "
+                    "take fewer pairs, or leave out the longest and those with rare characters"
                 )
         return cls(
             _encoded((source for source, _ in pairs), encoder_vocabulary, len(pairs), widths[0]),
             encoder_lengths,
-            _encoded((START + target + STOP for _, target in pairs), decoder_vocabulary, len(pairs), widths[1] + 1),
+            _encoded(
+                (START + target + STOP for _, target in pairs),
+                decoder_vocabulary,
+                len(pairs),
+                widths[1] + 1,
+            ),
             decoder_lengths,
             float(decoder_lengths.mean()),
             *sizes,
@@ -154,8 +174,11 @@ class Batch:
         )
 
     @classmethod
-    def of_ids(cls, config: ModelConfig, encoder_ids: Ids, encoder_lengths: Ids, decoder_ids: Ids) -> "Batch":
-        """A batch of source ids (N, T_enc) and target ids (N, T_dec + 1), in which all target positions count."""
+    def of_ids(
+        cls, config: ModelConfig, encoder_ids: Ids, encoder_lengths: Ids, decoder_ids: Ids
+    ) -> "Batch":
+        """A batch of source ids (N, T_enc) and target ids (N, T_dec + 1),
+        in which all target positions count."""
         lengths = np.full(len(decoder_ids), decoder_ids.shape[1], np.int32)
         sizes = config.num_encoder_tokens, config.num_decoder_tokens
         decoder = decoder_ids, lengths, float(decoder_ids.shape[1])
@@ -165,7 +188,8 @@ class Batch:
         return len(self.encoder_ids)
 
     def take(self, rows: Any) -> "Batch":
-        """The batch of these rows, which an index array or a slice names; it is as wide as this one."""
+        """The batch of these rows, which an index array or a slice names;
+        it is as wide as this one."""
         return replace(
             self,
             encoder_ids=self.encoder_ids[rows],
@@ -177,9 +201,10 @@ class Batch:
     def shard(self, rank: int, size: int) -> "Batch":
         """The share of worker `rank` in a group of `size`: the rows rank, rank + size and so on.
 
-        Shards may have different numbers of rows. Their losses are all divided by this batch's number, so that the
-        sum of the workers' losses is its loss, and the sum of their gradients its gradient. A worker without a row
-        takes the first one, which then counts nothing, since frameworks refuse empty batches.
+        Shards may have different numbers of rows. Their losses are all divided by this batch's
+        number, so that the sum of the workers' losses is its loss, and the sum of their gradients
+        its gradient. A worker without a row takes the first one, which then counts nothing, since
+        frameworks refuse empty batches.
         """
         if size == 1:
             return self
@@ -188,9 +213,11 @@ class Batch:
         return replace(self.take(rows), loss_rows=len(self), weightless=weightless)
 
     def trimmed(self) -> "Batch":
-        """The same rows, as wide as the longest of them needs. Where padding is masked, no result depends on it."""
+        """The same rows, as wide as the longest of them needs.
+        Where padding is masked, no result depends on it."""
         encoder_width = int(_widths(self.encoder_lengths).max())
-        decoder_width = int(_widths(self.decoder_lengths - 1).max())  # the last step's target is "\n"
+        # The last step's target is "\n".
+        decoder_width = int(_widths(self.decoder_lengths - 1).max())
         return replace(
             self,
             encoder_ids=self.encoder_ids[:, :encoder_width],
@@ -224,25 +251,32 @@ class Batch:
 
     @property
     def target_weights(self) -> Array:
-        """(N, T_dec): what each target position weighs in the loss. All ones where padding counts."""
+        """(N, T_dec): what each target position weighs in the loss.
+        All ones where padding counts."""
         if self.padding == "mask" or self.weightless:
             return self.real_positions
         return np.ones(self.decoder_input_ids.shape, self.dtype)
 
     @property
     def loss_positions(self) -> Array:
-        """(): what a batch's summed loss is divided by: how many target positions count in N rows on average.
+        """(): what a batch's summed loss is divided by:
+        how many target positions count in N rows on average.
 
-        The average is that of the whole corpus. If the loss were divided by the batch's own number, a batch of short
-        sentences would teach as much as one of long sentences, and so each of its characters more. Where padding
-        counts, the number is N x T_dec, and the loss is the mean.
+        The average is that of the whole corpus. If the loss were divided by the batch's own number,
+        a batch of short sentences would teach as much as one of long sentences, and so each of its
+        characters more. Where padding counts, the number is N x T_dec, and the loss is the mean.
         """
-        positions_of_a_row = self.mean_decoder_length - 1 if self.padding == "mask" else self.decoder_ids.shape[1] - 1
+        positions_of_a_row = (
+            self.mean_decoder_length - 1
+            if self.padding == "mask"
+            else self.decoder_ids.shape[1] - 1
+        )
         return np.asarray((self.loss_rows or len(self)) * positions_of_a_row, self.dtype)
 
     @property
     def real_positions(self) -> Array:
-        """(N, T_dec): one where the target is a character of the sentence or its "\\n", zero on padding."""
+        """(N, T_dec): one where the target is a character of the sentence or its "\\n",
+        zero on padding."""
         steps = np.arange(self.decoder_ids.shape[1] - 1)
         lengths = np.zeros_like(self.decoder_lengths) if self.weightless else self.decoder_lengths
         return (steps < lengths[:, None] - 1).astype(self.dtype)
@@ -266,7 +300,8 @@ def _encoded(texts: Iterator[str], vocabulary: CharVocabulary, count: int, width
 
 @dataclass(frozen=True, eq=False)
 class Batches:
-    """An epoch: the rows of `corpus` in the order of `rows`, cut into batches; the last one may be smaller."""
+    """An epoch: the rows of `corpus` in the order of `rows`,
+    cut into batches; the last one may be smaller."""
 
     corpus: Batch
     rows: NDArray[np.integer]
@@ -293,33 +328,47 @@ class Batches:
 
 
 def epoch_order(num_rows: int, seed: int, epoch: int) -> NDArray[np.int64]:
-    """The order of the training rows in an epoch, counted from 1. It depends on seed and epoch alone."""
+    """The order of the training rows in an epoch, counted from 1.
+    It depends on seed and epoch alone."""
     return np.random.default_rng([seed, epoch]).permutation(num_rows)
 
 
-def epoch_batches(corpus: Batch, rows: NDArray[np.integer], settings: TrainConfig, epoch: int) -> Batches:
-    """The batches of an epoch over these rows of the corpus. The order is the same for every backend.
+def epoch_batches(
+    corpus: Batch, rows: NDArray[np.integer], settings: TrainConfig, epoch: int
+) -> Batches:
+    """The batches of an epoch over these rows of the corpus.
+    The order is the same for every backend.
 
     A bucketed batch holds rows of about the same lengths.
     """
     rows = rows[epoch_order(len(rows), settings.seed, epoch)]
     if settings.batches == "shuffled":
         return Batches(corpus, rows, settings.batch_size)
-    encoder_widths, decoder_widths = _widths(corpus.encoder_lengths[rows]), _widths(corpus.decoder_lengths[rows] - 1)
-    # Rows are sorted by the widths that they are trimmed to, not by their lengths, so that rows of one width stay
-    # shuffled. For the 7,991 training pairs of fra-eng 49 % of the positions are left (73 % if rows are not sorted),
-    # and two rows of a batch meet again in the next epoch in 10 of 100 cases. If rows were sorted by their lengths,
-    # 46 % would be left, but two rows would meet again in 53 of 100 cases.
-    # The sort is stable, the decoder's widths first. The rows that are too few for a batch are of any lengths, and
-    # they come last. Otherwise the smaller batch would always be the one with the longest rows.
+    encoder_widths, decoder_widths = (
+        _widths(corpus.encoder_lengths[rows]),
+        _widths(corpus.decoder_lengths[rows] - 1),
+    )
+    # Rows are sorted by the widths that they are trimmed to, not by their lengths, so that rows of
+    # one width stay shuffled. For the 7,991 training pairs of fra-eng 49 % of the positions are
+    # left (73 % if rows are not sorted), and two rows of a batch meet again in the next epoch in 10
+    # of 100 cases. If rows were sorted by their lengths, 46 % would be left, but two rows would
+    # meet again in 53 of 100 cases.
+    # The sort is stable, the decoder's widths first. The rows that are too few for a batch are of
+    # any lengths, and they come last. Otherwise the smaller batch would always be the one with the
+    # longest rows.
     whole = len(rows) // settings.batch_size * settings.batch_size
-    alike = np.lexsort((encoder_widths[:whole], decoder_widths[:whole])).reshape(-1, settings.batch_size)
+    alike = np.lexsort((encoder_widths[:whole], decoder_widths[:whole])).reshape(
+        -1, settings.batch_size
+    )
     order = np.random.default_rng([settings.seed, epoch, 1]).permutation(alike).ravel()
-    return Batches(corpus, np.concatenate([rows[order], rows[whole:]]), settings.batch_size, trimmed=True)
+    return Batches(
+        corpus, np.concatenate([rows[order], rows[whole:]]), settings.batch_size, trimmed=True
+    )
 
 
 def _widths(lengths: Ids) -> NDArray[np.uint16]:
-    """Lengths (N,) rounded up to multiples of WIDTH_STEP. A slice that is wider than the corpus takes all of it."""
+    """Lengths (N,) rounded up to multiples of WIDTH_STEP.
+    A slice that is wider than the corpus takes all of it."""
     return (-(-lengths // WIDTH_STEP) * WIDTH_STEP).astype(np.uint16)
 
 
@@ -334,12 +383,15 @@ def model_config(
     ids = decoder_vocabulary.id_of
     sizes = batch.num_encoder_tokens, batch.num_decoder_tokens
     longest = max(batch.encoder_ids.shape[1], max_decoded_length(batch.decoder_input_ids.shape[1]))
-    return ModelConfig(*sizes, ids[START], ids[STOP], latent_dim, dtype, batch.padding, model, longest)
+    return ModelConfig(
+        *sizes, ids[START], ids[STOP], latent_dim, dtype, batch.padding, model, longest
+    )
 
 
 def max_decoded_length(max_decoder_seq_length: int) -> int:
     """The largest number of characters that decoding returns for a sentence.
 
-    The example stops once a text is *longer* than the longest target, "\\t" and "\\n" counted, so one more comes out.
+    The example stops once a text is *longer* than the longest target,
+    "\\t" and "\\n" counted, so one more comes out.
     """
     return max_decoder_seq_length + 1

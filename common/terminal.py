@@ -27,7 +27,8 @@ err = Console(stderr=True)
 
 
 def say(message: str, console: Console | None = None, style: str = "") -> None:
-    """Print a message as one line, which a terminal wraps. The `style` applies to the first word."""
+    """Print a message as one line, which a terminal wraps.
+    The `style` applies to the first word."""
     shown = Text(printable(message))
     shown.stylize(style, 0, len(shown.plain.partition(" ")[0]))
     (console or out).print(shown, soft_wrap=True)
@@ -45,7 +46,9 @@ def showing(moving: RenderableType = "") -> Iterator[Callable[[RenderableType], 
     A still text is drawn only when it is given, since drawing later might disturb a timing.
     """
     moves = moving != "" and err.is_terminal
-    with Live(moving, console=err, transient=True, auto_refresh=moves, refresh_per_second=10) as live:
+    with Live(
+        moving, console=err, transient=True, auto_refresh=moves, refresh_per_second=10
+    ) as live:
         yield lambda content: live.update(content, refresh=True)
 
 
@@ -59,20 +62,29 @@ def print_json(content: Mapping[str, Any]) -> None:
     print(as_json(content), flush=True)
 
 
-def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[Any]], numeric: Collection[str] = ()) -> Table:
-    """A Rich table of plain values; the columns named in `numeric` are set flush right and never broken.
+def table(
+    title: str, columns: Iterable[str], rows: Iterable[Iterable[Any]], numeric: Collection[str] = ()
+) -> Table:
+    """A Rich table of plain values; the columns named in `numeric`
+    are set flush right and never broken.
 
     Keeps line feeds and removes other unprintable characters.
     """
     grid = Table(
-        title=Text(printable(title), "bold"), title_justify="left", box=SIMPLE_HEAD, show_edge=False, pad_edge=False
+        title=Text(printable(title), "bold"),
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
     )
     grid.padding = (0, 1, 0, 0)
     for column in columns:
         if column in numeric:
             grid.add_column(column, justify="right", no_wrap=True)
         else:
-            grid.add_column(column, overflow="fold", min_width=max(map(len, column.split()), default=0))
+            grid.add_column(
+                column, overflow="fold", min_width=max(map(len, column.split()), default=0)
+            )
     for row in rows:
         grid.add_row(*(Text("\n".join(map(printable, str(value).split("\n")))) for value in row))
     return grid
@@ -89,11 +101,13 @@ class Commands(TyperGroup):
     """The commands of the program."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Run a command, and flush its output here, where Typer ends the program quietly if nobody reads it."""
+        """Run a command, and flush its output here,
+        where Typer ends the program quietly if nobody reads it."""
         try:
             return super().invoke(ctx)
         except BadParameter as error:
-            error.message = error.message.removeprefix("Value error, ")  # of pydantic, by which Typer reads values
+            # Of pydantic, by which Typer reads values.
+            error.message = error.message.removeprefix("Value error, ")
             raise
         finally:
             sys.stdout.flush()
@@ -102,8 +116,8 @@ class Commands(TyperGroup):
 def run_to_the_end(program: Callable[[], object]) -> NoReturn:
     """Run the program and end this process.
 
-    Exit status 0: done; 2: could not begin; 1: failed after it began, or its output was closed; 130: ended
-    by Ctrl-C; 143: ended by SIGTERM.
+    Exit status 0: done; 2: could not begin; 1: failed after it began, or its output was closed;
+    130: ended by Ctrl-C; 143: ended by SIGTERM.
     """
     _open_closed_streams()
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
@@ -117,7 +131,8 @@ def run_to_the_end(program: Callable[[], object]) -> NoReturn:
         say(f"rosetta: {message}"[:LONGEST_MESSAGE], err)
         sys.exit(error.exit_code if isinstance(error, RosettaError) else RosettaError.exit_code)
     finally:
-        for number in ENDING:  # the interpreter's own end takes a moment, and would show a traceback
+        # The interpreter's own end takes a moment, and would show a traceback.
+        for number in ENDING:
             signal.signal(number, signal.SIG_IGN)
     sys.exit()
 
@@ -130,7 +145,8 @@ def _open_closed_streams() -> None:
 
 
 def _leave_output() -> None:
-    """Replace a closed standard output by the null device, so that the interpreter does not flush it again."""
+    """Replace a closed standard output by the null device,
+    so that the interpreter does not flush it again."""
     try:
         sys.stdout.flush()
     except OSError:

@@ -1,4 +1,5 @@
-"""Text that others wrote: its lines, within limits, and forms of it for a terminal, for a shell and for JSON."""
+"""Text that others wrote: its lines, within limits,
+and forms of it for a terminal, for a shell and for JSON."""
 
 import codecs
 import json
@@ -15,19 +16,22 @@ LINES_AT_ONCE = 512
 PIECE = 1 << 16  # bytes that are read at a time
 LONGEST_LINE = 1 << 16  # bytes; two sentences of the most characters have 8,000
 LONGEST_SENTENCE = 1000  # characters; the longest of manythings.org have some 400
-NO_BREAK = "\N{NO-BREAK SPACE}\N{NARROW NO-BREAK SPACE}"  # French has them; Python does not call them printable
+# French has them; Python does not call them printable
+NO_BREAK = "\N{NO-BREAK SPACE}\N{NARROW NO-BREAK SPACE}"
 
 
 def normalize(text: str) -> str:
-    """The text in Unicode's normal form NFC, so that a character is the same character however it was typed."""
+    """The text in Unicode's normal form NFC,
+    so that a character is the same character however it was typed."""
     return unicodedata.normalize("NFC", text)
 
 
 def split_lines(pieces: Iterable[bytes]) -> Iterator[list[bytes]]:
     """Lists of the whole lines of a stream that comes in pieces, as soon as they are there.
 
-    The lines are without their ends and a byte order mark; a last line without a newline counts. Of a line of more
-    than LONGEST_LINE bytes some are dropped, which leaves it longer than LONGEST_LINE.
+    The lines are without their ends and a byte order mark; a last line without a newline counts. Of
+    a line of more than LONGEST_LINE bytes some are dropped, which leaves it longer than
+    LONGEST_LINE.
     """
     rest, mark = b"", codecs.BOM_UTF8
     for piece in pieces:
@@ -42,13 +46,15 @@ def split_lines(pieces: Iterable[bytes]) -> Iterator[list[bytes]]:
 
 
 def lines_as_they_arrive(stream: IO[bytes]) -> Iterator[list[str]]:
-    """The lists of `split_lines` of a stream, with U+FFFD for what is not UTF-8. Waits only while it has no line."""
+    """The lists of `split_lines` of a stream, with U+FFFD for what is not UTF-8.
+    Waits only while it has no line."""
     for lines in split_lines(iter(partial(os.read, stream.fileno(), PIECE), b"")):
         yield [line.decode(errors="replace") for line in lines]
 
 
 def typed_lines(prompt: str) -> Iterator[list[str]]:
-    """Lists of one line each, as they are typed at a terminal after a prompt, until Ctrl-D or "quit"."""
+    """Lists of one line each, as they are typed at a terminal after a prompt,
+    until Ctrl-D or "quit"."""
     with suppress(ImportError):  # where Python was built without it, lines cannot be edited
         import readline  # noqa: F401 (with it, `input` lets a line be edited and earlier ones be recalled)
     while True:
@@ -65,7 +71,8 @@ def typed_lines(prompt: str) -> Iterator[list[str]]:
 
 
 def printable(text: str) -> str:
-    """The text in one line, without the control characters by which it could write over the terminal."""
+    """The text in one line, without the control characters
+    by which it could write over the terminal."""
     return "".join(c if c.isprintable() else " " if c.isspace() else "?" for c in text)
 
 

@@ -1,5 +1,5 @@
-"""Weights and optimizer slots in the canonical layout, which is Keras's: drawn from a seed, and kept with the history
-of their training as safetensors."""
+"""Weights and optimizer slots in the canonical layout, which is Keras's: drawn from a seed, and
+kept with the history of their training as safetensors."""
 
 import json
 import math
@@ -49,45 +49,66 @@ def prefixed(prefix: str, arrays: Arrays) -> Arrays:
 
 def without_prefix(prefix: str, arrays: Arrays) -> Arrays:
     """The arrays whose names begin with the prefix, by the rest of their names."""
-    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+    return {
+        name.removeprefix(prefix): array
+        for name, array in arrays.items()
+        if name.startswith(prefix)
+    }
 
 
 def initial_state(config: ModelConfig, seed: int) -> ModelState:
-    """Weights as Keras draws them: Glorot uniform kernels, orthogonal recurrent kernels, forget bias one.
+    """Weights as Keras draws them: Glorot uniform kernels,
+    orthogonal recurrent kernels, forget bias one.
 
     Drawn in float64 and rounded to float32, so that both precisions start from the same numbers.
     """
     rng = np.random.default_rng(seed)
-    weights = {name: weight.draw(rng, weight.shape) for name, weight in model_of(config).weights(config).items()}
-    rounded: Arrays = {name: w.astype(np.float32).astype(config.dtype) for name, w in weights.items()}
+    weights = {
+        name: weight.draw(rng, weight.shape)
+        for name, weight in model_of(config).weights(config).items()
+    }
+    rounded: Arrays = {
+        name: w.astype(np.float32).astype(config.dtype) for name, w in weights.items()
+    }
     return ModelState(rounded, zeros_like(rounded))
 
 
 def check_state(state: ModelState, config: ModelConfig) -> None:
-    """Raise RosettaError unless weights and slots are as `check_arrays` wants them, and no slot is negative."""
+    """Raise RosettaError unless weights and slots are as `check_arrays` wants them,
+    and no slot is negative."""
     check_arrays("weight", state.weights, config)
     check_arrays("RMSprop slot", state.mean_squares, config)
     for name, slot in state.mean_squares.items():
         if (slot < 0).any():
-            raise RosettaError(f"RMSprop slot {name} holds negative numbers, and it is a mean of squares")
+            raise RosettaError(
+                f"RMSprop slot {name} holds negative numbers, and it is a mean of squares"
+            )
 
 
 def check_arrays(kind: str, arrays: Arrays, config: ModelConfig) -> None:
-    """Raise RosettaError unless every array has the name, shape and dtype that `config` promises, and is finite."""
+    """Raise RosettaError unless every array has the name,
+    shape and dtype that `config` promises, and is finite."""
     expected = model_of(config).weights(config)
     if arrays.keys() != expected.keys():
         names = ", ".join(sorted(arrays.keys() ^ expected.keys()))
-        raise RosettaError(f"the {kind}s do not match the model: missing or unknown: {printable(names)}")
+        raise RosettaError(
+            f"the {kind}s do not match the model: missing or unknown: {printable(names)}"
+        )
     for name, (shape, *_) in expected.items():
         array = arrays[name]
         if array.shape != shape or array.dtype != config.dtype:
-            raise RosettaError(f"{kind} {name} is {array.dtype} {array.shape}, expected {config.dtype} {shape}")
+            raise RosettaError(
+                f"{kind} {name} is {array.dtype} {array.shape}, expected {config.dtype} {shape}"
+            )
         if not np.isfinite(array).all():
-            raise RosettaError(f"{kind} {name} holds numbers that are not finite: training diverged")
+            raise RosettaError(
+                f"{kind} {name} holds numbers that are not finite: training diverged"
+            )
 
 
 def permute_units(state: ModelState, config: ModelConfig, order: NDArray[np.integer]) -> ModelState:
-    """The state of the same function with its hidden units in another order: `order` (H,) names their old positions.
+    """The state of the same function with its hidden units in another order:
+    `order` (H,) names their old positions.
 
     Encoder and decoder share the order, since the encoder's states start the decoder.
     """
@@ -100,9 +121,11 @@ def permute_units(state: ModelState, config: ModelConfig, order: NDArray[np.inte
 
 
 def to_pieces(arrays: Arrays, metadata: dict[str, Any]) -> list[bytes | memoryview]:
-    """The bytes of a safetensors file, in pieces; `metadata` is beside the arrays as JSON, with a checksum of all.
+    """The bytes of a safetensors file, in pieces; `metadata` is beside the arrays as JSON,
+    with a checksum of all.
 
-    safetensors' own `save` copies all arrays, and scrambles the numbers of a transposed view (its issue 825).
+    safetensors' own `save` copies all arrays,
+    and scrambles the numbers of a transposed view (its issue 825).
     """
     arrays = {name: np.ascontiguousarray(array) for name, array in sorted(arrays.items())}
     checked = metadata | {"crc32": _crc32(arrays, metadata)}
@@ -110,7 +133,11 @@ def to_pieces(arrays: Arrays, metadata: dict[str, Any]) -> list[bytes | memoryvi
     begin = 0
     for name, array in arrays.items():
         end = begin + array.nbytes
-        header[name] = {"dtype": f"F{8 * array.itemsize}", "shape": array.shape, "data_offsets": [begin, end]}
+        header[name] = {
+            "dtype": f"F{8 * array.itemsize}",
+            "shape": array.shape,
+            "data_offsets": [begin, end],
+        }
         begin = end
     encoded = json.dumps(header).encode()
     encoded += b" " * (-len(encoded) % 8)  # so that the numbers are aligned
@@ -120,8 +147,8 @@ def to_pieces(arrays: Arrays, metadata: dict[str, Any]) -> list[bytes | memoryvi
 def from_bytes(block: bytes) -> tuple[Arrays, dict[str, Any]]:
     """The arrays and the metadata of a block.
 
-    Raises SafetensorError, ValueError, LookupError or TypeError for a block that `to_pieces` did not make or that has
-    changed.
+    Raises SafetensorError, ValueError, LookupError or TypeError for a block that `to_pieces` did
+    not make or that has changed.
     """
     arrays = load(block)
     header = json.loads(block[8 : 8 + int.from_bytes(block[:8], "little")])
@@ -132,7 +159,8 @@ def from_bytes(block: bytes) -> tuple[Arrays, dict[str, Any]]:
 
 
 def largest_block(config: ModelConfig) -> int:
-    """The most bytes that a run's state has: weights, slots, the best epoch's weights, and LARGEST_METADATA."""
+    """The most bytes that a run's state has: weights, slots,
+    the best epoch's weights, and LARGEST_METADATA."""
     numbers = sum(math.prod(weight.shape) for weight in model_of(config).weights(config).values())
     return 3 * np.dtype(config.dtype).itemsize * numbers + LARGEST_METADATA
 
@@ -140,9 +168,10 @@ def largest_block(config: ModelConfig) -> int:
 def _crc32(arrays: Arrays, metadata: dict[str, Any]) -> int:
     """A checksum of the metadata and of the arrays with their names, types and shapes.
 
-    A CRC-32 takes 1.1 ms for the 5.5 MB of the example's model (SHA-256 takes 2.7 ms), finds every change of
-    up to 32 bits in a row, and misses one in four billion of all others. It is no defence against somebody who wants
-    to deceive, and neither would any other digest be that lies in the same file.
+    A CRC-32 takes 1.1 ms for the 5.5 MB of the example's model (SHA-256 takes 2.7 ms), finds every
+    change of up to 32 bits in a row, and misses one in four billion of all others. It is no defence
+    against somebody who wants to deceive, and neither would any other digest be that lies in the
+    same file.
     """
     described = [(name, array.dtype.str, array.shape) for name, array in sorted(arrays.items())]
     checksum = zlib.crc32(json.dumps([metadata, described]).encode())
@@ -154,7 +183,9 @@ def _crc32(arrays: Arrays, metadata: dict[str, Any]) -> int:
 def in_dtype(state: ModelState, dtype: str) -> ModelState:
     """The same state in another precision, or itself."""
     both = state.weights, state.mean_squares
-    weights, slots = ({name: array.astype(dtype, copy=False) for name, array in arrays.items()} for arrays in both)
+    weights, slots = (
+        {name: array.astype(dtype, copy=False) for name, array in arrays.items()} for arrays in both
+    )
     return ModelState(weights, slots)
 
 
@@ -185,7 +216,9 @@ class Progress(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         require(self, step=(0, LARGEST_INTEGER))
         if [epoch.epoch for epoch in self.history] != list(range(1, self.epoch + 1)):
-            raise ValueError(f"expected one entry of the history for each of the epochs 1 to {self.epoch}")
+            raise ValueError(
+                f"expected one entry of the history for each of the epochs 1 to {self.epoch}"
+            )
 
     @property
     def epoch(self) -> int:
@@ -198,7 +231,8 @@ class Progress(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return min(self.history, key=lambda epoch: epoch.val_loss).epoch if self.history else 0
 
     def at_best(self) -> "Progress":
-        """The progress at the end of the best epoch. All epochs of a run have the same number of steps."""
+        """The progress at the end of the best epoch.
+        All epochs of a run have the same number of steps."""
         return Progress(self.step * self.best // (self.epoch or 1), self.history[: self.best])
 
 
@@ -207,7 +241,8 @@ class Checkpoint:
     """The content of state.safetensors."""
 
     state: ModelState  # after the last epoch
-    best: Arrays  # weights after the best epoch; empty where a run was made of the weights of a later one alone
+    # Weights after the best epoch; empty where a run was made of the weights of a later one alone.
+    best: Arrays
     progress: Progress
 
     @classmethod
@@ -219,8 +254,13 @@ class Checkpoint:
         arrays, metadata = from_bytes(block)
         progress = msgspec.convert(metadata, Progress)
         best, slots = without_prefix(BEST_PREFIX, arrays), without_prefix(SLOT_PREFIX, arrays)
-        weights = {name: array for name, array in arrays.items() if not name.startswith((BEST_PREFIX, SLOT_PREFIX))}
-        state = ModelState(weights, slots or zeros_like(weights))  # a run of weights alone has no slots
+        weights = {
+            name: array
+            for name, array in arrays.items()
+            if not name.startswith((BEST_PREFIX, SLOT_PREFIX))
+        }
+        # A run of weights alone has no slots.
+        state = ModelState(weights, slots or zeros_like(weights))
         check_state(state, config)
         if progress.best == progress.epoch:
             best = weights
@@ -231,15 +271,22 @@ class Checkpoint:
     def after(self, state: ModelState, steps: int, epoch: Epoch) -> "Checkpoint":
         """The checkpoint after one more epoch, of so many optimizer steps."""
         progress = Progress(self.progress.step + steps, (*self.progress.history, epoch))
-        return Checkpoint(state, state.weights if progress.best == progress.epoch else self.best, progress)
+        return Checkpoint(
+            state, state.weights if progress.best == progress.epoch else self.best, progress
+        )
 
     def to_pieces(self) -> list[bytes | memoryview]:
         """The bytes of the file, in pieces."""
         best = {} if self.progress.best == self.progress.epoch else self.best
-        return to_pieces(self.state.arrays() | prefixed(BEST_PREFIX, best), msgspec.to_builtins(self.progress))
+        return to_pieces(
+            self.state.arrays() | prefixed(BEST_PREFIX, best), msgspec.to_builtins(self.progress)
+        )
 
     def at_best(self) -> "Checkpoint":
-        """The checkpoint at the end of the best epoch. Slots are zeros, unless the best epoch is the last one."""
+        """The checkpoint at the end of the best epoch. Slots are zeros,
+        unless the best epoch is the last one."""
         if self.progress.best == self.progress.epoch:
             return self
-        return Checkpoint(ModelState(self.best, zeros_like(self.best)), self.best, self.progress.at_best())
+        return Checkpoint(
+            ModelState(self.best, zeros_like(self.best)), self.best, self.progress.at_best()
+        )

@@ -1,4 +1,5 @@
-"""Translates by ONNX Runtime: `python decode_onnx.py FOLDER SENTENCE`, of what `convert RUN --to onnx` wrote."""
+"""Translates by ONNX Runtime: `python decode_onnx.py FOLDER SENTENCE`,
+of what `convert RUN --to onnx` wrote."""
 
 import json
 import sys
@@ -11,7 +12,9 @@ folder, sentence = Path(sys.argv[1]), sys.argv[2]
 about = json.loads((folder / "vocabulary.json").read_text("utf-8"))
 if unknown := set(sentence) - set(about["encoder"]):
     sys.exit(f"the vocabulary has no {', '.join(map(repr, sorted(unknown)))}")
-encoder, decoder = (onnxruntime.InferenceSession(folder / f"{name}.onnx") for name in ("encoder", "decoder"))
+encoder, decoder = (
+    onnxruntime.InferenceSession(folder / f"{name}.onnx") for name in ("encoder", "decoder")
+)
 sources, targets = (np.eye(len(about[side]), dtype=np.float32) for side in ("encoder", "decoder"))
 ids = [about["encoder"].index(character) for character in sentence.ljust(about["padded_to"] or 0)]
 states, text = encoder.run(None, {"encoder_input_data": sources[None, ids]}), "\t"

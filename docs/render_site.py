@@ -1,7 +1,9 @@
-"""Write site/, static pages that work from files: guides, tutorial, reports, and the files that they lead to.
+"""Write site/, static pages that work from files: guides, tutorial,
+reports, and the files that they lead to.
 
-The pages are as the repository has them: README.md becomes index.html, docs/using.md becomes docs/using.html. A file
-of code becomes a page with its text; a folder, a page with the names in it. A link that leads nowhere is an error.
+The pages are as the repository has them: README.md becomes index.html, docs/using.md becomes
+docs/using.html. A file of code becomes a page with its text; a folder, a page with the names in it.
+A link that leads nowhere is an error.
 """
 
 import re
@@ -27,7 +29,10 @@ GOALS = {
     "One sentence": "docs/tutorial/sentence.html",
     "Port": "porting/README.md",
 }
-NAVIGATION = "max-width: 72rem; margin: 0 auto; padding: .75rem 1.5rem; font: .875rem/1.8 system-ui, sans-serif"
+NAVIGATION = (
+    "max-width: 72rem; margin: 0 auto; padding: .75rem 1.5rem; font: .875rem/1.8 system-ui, "
+    "sans-serif"
+)
 LINK = re.compile(r'(<(?:a|img)\b[^>]*? (?:href|src)=")([^"]*)(")')
 ELSEWHERE = re.compile(r"[a-z]+:")  # how an address that is not a page of the site begins
 
@@ -45,17 +50,26 @@ def place(source: str) -> str:
 
 
 def page(source: str) -> tuple[str, list[str]]:
-    """A file or folder of the repository as the text of a page, and what files and folders it leads to."""
+    """A file or folder of the repository as the text of a page,
+    and what files and folders it leads to."""
     path = ROOT / source
     if path.suffix == ".html":
         text = path.read_text("utf-8")
     elif path.suffix == ".md":
         text = guide(path.read_text("utf-8"))
     else:
-        names = sorted(entry.name for entry in path.iterdir() if entry.name != "__pycache__") if path.is_dir() else []
+        names = (
+            sorted(entry.name for entry in path.iterdir() if entry.name != "__pycache__")
+            if path.is_dir()
+            else []
+        )
         shown = "\n".join(names) if names else path.read_text("utf-8")
-        text = document("guide", source, f"<h1>{escape(source)}</h1>\n<pre><code>{escape(shown)}</code></pre>")
-    links = " · ".join(f'<a href="{relpath(goal, Path(source).parent)}">{name}</a>' for name, goal in GOALS.items())
+        text = document(
+            "guide", source, f"<h1>{escape(source)}</h1>\n<pre><code>{escape(shown)}</code></pre>"
+        )
+    links = " · ".join(
+        f'<a href="{relpath(goal, Path(source).parent)}">{name}</a>' for name, goal in GOALS.items()
+    )
     text = re.sub(r"<body[^>]*>", rf'\g<0>\n<nav style="{NAVIGATION}">{links}</nav>', text, count=1)
     targets: list[str] = []
 
@@ -88,12 +102,16 @@ def build(site: Path) -> None:
     """Write the site anew into a folder."""
     shutil.rmtree(site, ignore_errors=True)
     guides = [str(path.relative_to(ROOT)) for path in sorted((ROOT / "docs").rglob("*.md"))]
-    waiting, written = ["README.md", *guides, *(goal.partition("#")[0] for goal in GOALS.values())], set[str]()
+    waiting, written = (
+        ["README.md", *guides, *(goal.partition("#")[0] for goal in GOALS.values())],
+        set[str](),
+    )
     while waiting:
         source = waiting.pop()
         if (ROOT / place(source)).is_file():  # a report, which is there as Markdown too
             source = place(source)
-        if source in written or not (ROOT / source).exists():  # a link that leads nowhere is named in the end
+        # A link that leads nowhere is named in the end.
+        if source in written or not (ROOT / source).exists():
             continue
         written.add(source)
         file = site / place(source)
@@ -107,7 +125,8 @@ def build(site: Path) -> None:
 
 
 def dead_links(site: Path) -> list[str]:
-    """Each link of a page that leads to no file of the site, or to an anchor that its page does not have."""
+    """Each link of a page that leads to no file of the site,
+    or to an anchor that its page does not have."""
     texts = {path: path.read_text("utf-8") for path in site.rglob("*.html")}
     dead = []
     for path, text in texts.items():

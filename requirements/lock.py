@@ -1,6 +1,7 @@
 """Make dev.lock anew from pyproject.toml.
 
-Arguments go to `uv pip compile`: without any, a version that still fits is kept; `--upgrade` takes the newest ones.
+Arguments go to `uv pip compile`: without any, a version that still fits is kept;
+`--upgrade` takes the newest ones.
 """
 
 import re
@@ -10,7 +11,8 @@ import tempfile
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-# dev.lock has all packages but PyTorch, which torch.txt pins, and the libraries of its build for CUDA.
+# dev.lock has all packages but PyTorch, which torch.txt pins,
+# and the libraries of its build for CUDA.
 DEV, TORCH = HERE / "dev.lock", HERE / "torch.txt"
 OF_TORCH = re.compile(r"(torch|triton|cuda-[a-z]+|nvidia-[a-z0-9-]+)==")
 
@@ -29,8 +31,17 @@ def main() -> None:
         whole = Path(scratch, "whole.lock")
         whole.write_text(read(DEV), encoding="utf-8")  # uv keeps the versions that it finds here
         uv = str(Path(sys.executable).with_name("uv"))
-        command = [uv, "pip", "compile", "--quiet", f"--constraint={TORCH}", f"--output-file={whole}"]
-        made = subprocess.run([*command, "pyproject.toml", *sys.argv[1:]], cwd=HERE.parent, check=False)
+        command = [
+            uv,
+            "pip",
+            "compile",
+            "--quiet",
+            f"--constraint={TORCH}",
+            f"--output-file={whole}",
+        ]
+        made = subprocess.run(
+            [*command, "pyproject.toml", *sys.argv[1:]], cwd=HERE.parent, check=False
+        )
         if made.returncode:  # uv has said why
             sys.exit(made.returncode)
         packages = re.split(r"^(?=[a-z])", read(whole), flags=re.MULTILINE)

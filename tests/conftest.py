@@ -1,4 +1,5 @@
-"""Fixtures: real text, a corpus made ready, one process a backend and precision for the whole session, a browser."""
+"""Fixtures: real text, a corpus made ready,
+one process a backend and precision for the whole session, a browser."""
 
 import os
 import re
@@ -31,11 +32,15 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 FRAMEWORKS = [name for name, entry in TABLE.items() if entry.extra and ":" not in name]
-IN_TUTORIAL = [name for name in FRAMEWORKS if Path(PROJECT, "docs", "tutorial", f"{name}_seq2seq.py").exists()]
+IN_TUTORIAL = [
+    name for name in FRAMEWORKS if Path(PROJECT, "docs", "tutorial", f"{name}_seq2seq.py").exists()
+]
 LATENT_DIM = 64  # few units, so that tests are quick; parity is compared with the example's 256 too
 SETTINGS = TrainConfig(seed=7)
-ALLOW_MISSING = "ROSETTA_ALLOW_MISSING"  # names frameworks that need not be installed, separated by commas
-AT_LENGTH = "ROSETTA_AT_LENGTH" in os.environ  # as `make nightly` sets it: what holds for all is held for each
+# Names frameworks that need not be installed, separated by commas.
+ALLOW_MISSING = "ROSETTA_ALLOW_MISSING"
+# As `make nightly` sets it: what holds for all is held for each.
+AT_LENGTH = "ROSETTA_AT_LENGTH" in os.environ
 
 # Fixtures that start a framework or a browser.
 STARTING = {"processes", "rendered", "browser"}
@@ -43,12 +48,13 @@ STARTING = {"processes", "rendered", "browser"}
 # In a page: its content's width, and the window's.
 OVERFLOW = "[document.documentElement.scrollWidth, innerWidth]"
 
-# Each process of `make test` keeps to a core of its own, and so do the backends that it starts: threads of two
-# frameworks that share cores spin while they wait for one another.
+# Each process of `make test` keeps to a core of its own, and so do the backends that it starts:
+# threads of two frameworks that share cores spin while they wait for one another.
 if PROCESS := os.environ.get("PYTEST_XDIST_WORKER"):
     CORES = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {CORES[int(PROCESS.removeprefix("gw")) % len(CORES)]})
-threadpool_limits(1)  # of NumPy, which counted the cores before; more threads than cores wait for one another
+# Of NumPy, which counted the cores before; more threads than cores wait for one another.
+threadpool_limits(1)
 
 StartBackend = Callable[[str, str], Any]  # a BackendProcess, or what is as one to whoever asks it
 CasesOf = Callable[..., SharingCases]
@@ -58,11 +64,13 @@ Open = Callable[..., "Page"]
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark tests that start a framework or a browser, and group those of one process of `make test`.
+    """Mark tests that start a framework or a browser,
+    and group those of one process of `make test`.
 
     Tests marked `at_length` are left out but by `make nightly`.
-    `make check` leaves out tests marked `starts`. Tests of a group run in one process, so that what stays for the
-    whole session is started once. JAX, which compiles for a minute, has a group of its own.
+    `make check` leaves out tests marked `starts`. Tests of a group run in one process, so that what
+    stays for the whole session is started once. JAX, which compiles for a minute, has a group of
+    its own.
     """
     if not AT_LENGTH:
         long = [item for item in items if item.get_closest_marker("at_length")]
@@ -79,8 +87,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(scope="session", autouse=True)
 def places_of_our_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """For what programs that tests start leave, and for what is compiled, which the user has perhaps compiled before;
-    and a lock, so that no benchmark elsewhere is waited for."""
+    """For what programs that tests start leave, and for what is compiled, which the user has
+    perhaps compiled before; and a lock, so that no benchmark elsewhere is waited for."""
     temporary = tmp_path_factory.mktemp("temporary")
     lock = temporary / "lock"
     lock.touch()
@@ -89,17 +97,21 @@ def places_of_our_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
         patch.setenv(LOCK_VARIABLE, str(lock))
         for name in shell_settings():  # of which a benchmark warns; threadpoolctl sets one, too
             patch.delenv(name)
-        patch.setenv("PLAYWRIGHT_BROWSERS_PATH", str(needs.playwright_folder()))  # which XDG_CACHE_HOME would move
+        # Which XDG_CACHE_HOME would move.
+        patch.setenv("PLAYWRIGHT_BROWSERS_PATH", str(needs.playwright_folder()))
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         yield
 
 
 @pytest.fixture(scope="session", autouse=True)
 def signals_are_heard() -> None:
-    """By programs that tests start, which inherit what is ignored: SIGINT by a shell's jobs in the background."""
+    """By programs that tests start, which inherit what is ignored:
+    SIGINT by a shell's jobs in the background."""
     for number in ENDING:
         if signal.getsignal(number) is signal.SIG_IGN:
-            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+            signal.signal(
+                number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+            )
 
 
 @pytest.fixture
@@ -117,10 +129,16 @@ def session_processes(processes: Processes, monkeypatch: pytest.MonkeyPatch) -> 
     """Has commands use the session's processes of frameworks, in place of new ones."""
     for name in FRAMEWORKS:
         processes(TABLE[name])
-    for module in ("backends.process.parent", "backends.process.translating", "benchmarks.parity.cases"):
+    for module in (
+        "backends.process.parent",
+        "backends.process.translating",
+        "benchmarks.parity.cases",
+    ):
         monkeypatch.setattr(
             f"{module}.BackendProcess",
-            lambda name, model, settings, *_, load=None: Sharing(name, model, settings, processes, load),
+            lambda name, model, settings, *_, load=None: Sharing(
+                name, model, settings, processes, load
+            ),
         )
 
 
@@ -130,7 +148,9 @@ def material(dtype: str) -> Material:
     data = DataConfig(num_samples=100_000, split="grouped")
     pairs = read_corpus(data).pairs
     rows = np.random.default_rng(1).choice(len(pairs), 1500, replace=False)
-    return Material.of_corpus(Corpus([pairs[row] for row in rows], "ab" * 32), data, SETTINGS.seed, dtype)
+    return Material.of_corpus(
+        Corpus([pairs[row] for row in rows], "ab" * 32), data, SETTINGS.seed, dtype
+    )
 
 
 def model(dtype: str) -> ModelConfig:
@@ -145,21 +165,28 @@ def batch_of(num_rows: int, dtype: str) -> Batch:
 
 
 def require_framework(entry: Entry) -> None:
-    """Fail a test of a backend whose framework is missing, or skip it where ROSETTA_ALLOW_MISSING names it.
+    """Fail a test of a backend whose framework is missing,
+    or skip it where ROSETTA_ALLOW_MISSING names it.
 
     Frameworks have the names of their plain backends: jax is missing for keras:on-jax, too.
     """
-    missing = [name for name in entry.extra.split(",") if name and not find_spec(TABLE[name].package)]
+    missing = [
+        name for name in entry.extra.split(",") if name and not find_spec(TABLE[name].package)
+    ]
     names = ",".join(missing)
     if missing and {*missing} <= {*os.environ.get(ALLOW_MISSING, "").split(",")}:
         pytest.skip(f"{names} is not installed, as {ALLOW_MISSING} allows")
     if missing:
-        pytest.fail(f"{names} is not installed; try: make set-up, or leave its tests out by {ALLOW_MISSING}={names}")
+        pytest.fail(
+            f"{names} is not installed; try: make set-up, or leave its tests out by "
+            f"{ALLOW_MISSING}={names}"
+        )
 
 
 @pytest.fixture(scope="session")
 def processes() -> Iterator[Processes]:
-    """The process of each framework that backends share; started once, where `require_framework` lets it."""
+    """The process of each framework that backends share; started once,
+    where `require_framework` lets it."""
     with shared_processes() as started:
 
         def of_installed(entry: Entry) -> BackendProcess:
@@ -171,11 +198,14 @@ def processes() -> Iterator[Processes]:
 
 @pytest.fixture(scope="session")
 def cases_of(processes: Processes) -> Iterator[CasesOf]:
-    """Make the cases of parity once for all tests. A small model shows what holds of a model of any size."""
+    """Make the cases of parity once for all tests.
+    A small model shows what holds of a model of any size."""
     with ExitStack() as stack:
 
         @cache
-        def cases(latent_dim: int, padding: str, size: Size, settings: TrainConfig, model: str) -> SharingCases:
+        def cases(
+            latent_dim: int, padding: str, size: Size, settings: TrainConfig, model: str
+        ) -> SharingCases:
             arguments = DataConfig(), settings, latent_dim, size, Runtime(threads=1), padding
             return stack.enter_context(SharingCases(*arguments, model=model, processes=processes))
 
@@ -193,7 +223,8 @@ def cases_of(processes: Processes) -> Iterator[CasesOf]:
 
 @pytest.fixture
 def planted(monkeypatch: pytest.MonkeyPatch) -> Plant:
-    """Enter a mistake of tests/support/planted.py into the table of backends, as a variant; gives its name there."""
+    """Enter a mistake of tests/support/planted.py into the table of backends,
+    as a variant; gives its name there."""
 
     def enter(name: str) -> str:
         monkeypatch.setitem(TABLE, name, entry_of(name))
@@ -204,14 +235,16 @@ def planted(monkeypatch: pytest.MonkeyPatch) -> Plant:
 
 @pytest.fixture(scope="session")
 def backend_of(processes: Processes) -> Iterator[StartBackend]:
-    """A backend with a model for `material`, on one thread, made once: NumPy's in a process of its own, those of a
-    framework in the one that they share."""
+    """A backend with a model for `material`, on one thread, made once: NumPy's in a process of its
+    own, those of a framework in the one that they share."""
     with ExitStack() as stack:
 
         @cache
         def backend(name: str, dtype: str) -> Any:
             if name == "numpy":
-                return stack.enter_context(BackendProcess(name, model(dtype), SETTINGS, Runtime(threads=1)))
+                return stack.enter_context(
+                    BackendProcess(name, model(dtype), SETTINGS, Runtime(threads=1))
+                )
             return Sharing(name, model(dtype), SETTINGS, processes)
 
         yield backend
@@ -220,7 +253,9 @@ def backend_of(processes: Processes) -> Iterator[StartBackend]:
 @pytest.fixture(scope="session")
 def browser() -> "Iterator[Browser]":
     """A browser; tests that need it are skipped where there is none. `make test` installs it."""
-    api = pytest.importorskip("playwright.sync_api", reason="needs a browser and playwright; try: make needs")
+    api = pytest.importorskip(
+        "playwright.sync_api", reason="needs a browser and playwright; try: make needs"
+    )
     path = needs.browser()
     if path is None:
         pytest.skip("needs a browser; try: make needs")
@@ -232,9 +267,12 @@ def browser() -> "Iterator[Browser]":
 
 
 def note_wrongs(page: "Page", wrong: list[str], expected: str, asked: tuple[str, ...]) -> None:
-    """Note in a list what a page does wrong: errors, dialogs, words on the console but the `expected` ones, and
-    requests of other addresses than those that begin so."""
-    page.on("console", lambda said: re.search(expected, said.text) or wrong.append(f"console: {said.text}"))
+    """Note in a list what a page does wrong: errors, dialogs, words on the console but the
+    `expected` ones, and requests of other addresses than those that begin so."""
+    page.on(
+        "console",
+        lambda said: re.search(expected, said.text) or wrong.append(f"console: {said.text}"),
+    )
     page.on("pageerror", lambda error: wrong.append(f"error: {error}"))
     page.on("dialog", lambda dialog: (wrong.append(f"dialog: {dialog.message}"), dialog.dismiss()))
     page.on("request", lambda request: request.url.startswith(asked) or wrong.append(request.url))

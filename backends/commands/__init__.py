@@ -35,7 +35,9 @@ def several_backends(by_default: str) -> Any:
 
 def one_backend(meaning: str, by_default: str | None = None) -> Any:
     """The option --backend; `by_default` says which is taken without it."""
-    return typer.Option("--backend", help=meaning, show_default=by_default or False, callback=resolved_or_none)
+    return typer.Option(
+        "--backend", help=meaning, show_default=by_default or False, callback=resolved_or_none
+    )
 
 
 def resolved_or_none(name: str | None) -> str | None:
@@ -44,9 +46,11 @@ def resolved_or_none(name: str | None) -> str | None:
 
 
 def no_more_than_cores(threads: int | None) -> int | None:
-    """The value of --threads. Raises CannotBeginError for more than the cores that this process may use.
+    """The value of --threads. Raises CannotBeginError for more
+    than the cores that this process may use.
 
-    PyTorch and NumPy would take as many as there are cores, in silence; the others would start them all.
+    PyTorch and NumPy would take as many as there are cores,
+    in silence; the others would start them all.
     """
     if threads and threads > (most := cores()):
         raise CannotBeginError(
@@ -80,10 +84,14 @@ RunOrBundled = Annotated[
     Path | None,
     typer.Argument(help="The folder of a run.", show_default="the bundled run"),
 ]
-BackendOfRun = Annotated[str | None, one_backend(f"Backend that computes: {BACKENDS}.", "the run's own")]
+BackendOfRun = Annotated[
+    str | None, one_backend(f"Backend that computes: {BACKENDS}.", "the run's own")
+]
 Weights = Annotated[
     Literal["last", "best"],
-    typer.Option(help="Weights of the last epoch, or of the epoch with the lowest validation loss."),
+    typer.Option(
+        help="Weights of the last epoch, or of the epoch with the lowest validation loss."
+    ),
 ]
 
 

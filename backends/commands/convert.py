@@ -16,7 +16,8 @@ TARGETS = *NATIVE, "onnx", "weights"
 Target = Annotated[
     str | None,
     typer.Option(
-        help=f"Format to write, a framework's own, ONNX graphs or a run of weights alone: {', '.join(TARGETS)}.",
+        help="Format to write, a framework's own, ONNX graphs or a run of weights alone: "
+        f"{', '.join(TARGETS)}.",
         callback=options.resolved_or_none,
     ),
 ]
@@ -24,20 +25,30 @@ RunToConvert = Annotated[
     Path,
     typer.Argument(help="The run to convert, or with --from the run to make.", show_default=False),
 ]
-SecondFile = Annotated[list[Path] | None, typer.Argument(metavar="[FILE]", help="A second file of --from.")]
+SecondFile = Annotated[
+    list[Path] | None, typer.Argument(metavar="[FILE]", help="A second file of --from.")
+]
 FilesOfModel = Annotated[
     list[Path] | None,
-    typer.Option("--from", metavar="FILE [FILE]", help="A model's file and, where it has one, its optimizer's."),
+    typer.Option(
+        "--from",
+        metavar="FILE [FILE]",
+        help="A model's file and, where it has one, its optimizer's.",
+    ),
 ]
 BackendOfFiles = Annotated[
     str | None, options.one_backend(f"Backend that reads the files of --from: {options.BACKENDS}.")
 ]
 RunOfVocabulary = Annotated[
     Path | None,
-    typer.Option("--vocabulary", help="A run whose vocabulary, pairs and settings the new one has."),
+    typer.Option(
+        "--vocabulary", help="A run whose vocabulary, pairs and settings the new one has."
+    ),
 ]
 CorpusOfModel = Annotated[str | None, options.data_option]
-LatentDimOfFile = Annotated[int | None, options.option_of(ModelConfig, "latent_dim", show_default="that of the file")]
+LatentDimOfFile = Annotated[
+    int | None, options.option_of(ModelConfig, "latent_dim", show_default="that of the file")
+]
 
 
 def convert(
@@ -45,7 +56,9 @@ def convert(
     run: RunToConvert,
     more: SecondFile = None,
     to: Target = None,
-    out: Annotated[Path | None, typer.Option(help="The folder to write.", show_default="RUN-NAME")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The folder to write.", show_default="RUN-NAME")
+    ] = None,
     weights: options.Weights = "last",
     from_: FilesOfModel = None,
     backend: BackendOfFiles = None,
@@ -60,11 +73,12 @@ def convert(
 ) -> None:
     """Write a run as a framework's own files, or make a run of such files.
 
-    `convert RUN --to torch` writes RUN-torch. `convert RUN --to onnx` writes RUN-onnx, the encoder and one step of
-    the decoder, if ONNX Runtime computes with them what PyTorch computes. `convert RUN --to weights` writes
-    RUN-weights, a run of the weights alone, much smaller and enough to translate with. `convert RUN --from model.pt
-    optimizer.pt --backend torch` makes RUN; such files hold no vocabulary, so it needs --data, the corpus that the
-    model was trained on, or --vocabulary.
+    `convert RUN --to torch` writes RUN-torch. `convert RUN --to onnx` writes RUN-onnx, the encoder
+    and one step of the decoder, if ONNX Runtime computes with them what PyTorch computes. `convert
+    RUN --to weights` writes RUN-weights, a run of the weights alone, much smaller and enough to
+    translate with. `convert RUN --from model.pt optimizer.pt --backend torch` makes RUN; such files
+    hold no vocabulary, so it needs --data, the corpus that the model was trained on, or
+    --vocabulary.
     """
     from backends.native.converting import export_native, export_onnx, import_native
     from common.run import RunDirectory
@@ -72,7 +86,9 @@ def convert(
     settings = ["data", "num_samples", "skip_bad_lines", "model", "dtype"]
     if to is not None:
         options.refuse(
-            context, ["from_", "backend", "vocabulary", *settings, "latent_dim"], "--to writes a run as it is"
+            context,
+            ["from_", "backend", "vocabulary", *settings, "latent_dim"],
+            "--to writes a run as it is",
         )
         if framework_of(to) not in TARGETS:
             raise CannotBeginError(f"--to is {to!r}; choose one of {', '.join(TARGETS)}")
@@ -95,19 +111,23 @@ def convert(
             files, program = export_native(opened, weights, to, out)
             next_step = f"These lines load it:\n{program}"
         if json:
-            return terminal.print_json({"backend": to, "run": str(run), "folder": str(out), "files": files})
+            return terminal.print_json(
+                {"backend": to, "run": str(run), "folder": str(out), "files": files}
+            )
         for line in [f"{quoted(out)} holds {listed(files)}.", *next_step.split("\n")]:
             terminal.say(line)
         return None
     if not from_ or backend is None:
-        raise CannotBeginError("convert needs --to NAME, or --from FILE and --backend NAME; see --help")
+        raise CannotBeginError(
+            "convert needs --to NAME, or --from FILE and --backend NAME; see --help"
+        )
     options.refuse(context, ["out", "weights"], "--from makes the run RUN")
     if vocabulary is not None:
         options.refuse(context, settings, "--vocabulary takes that run's settings")
     elif data is None:
         raise CannotBeginError(
-            "files of frameworks hold no vocabulary: give --data, the corpus that the model was trained on, or "
-            "--vocabulary, a run that has the same"
+            "files of frameworks hold no vocabulary: give --data, the corpus that the model was "
+            "trained on, or --vocabulary, a run that has the same"
         )
     like = vocabulary or DataConfig(str(data), num_samples, skip_bad_lines=skip_bad_lines)
     import_native([*from_, *(more or [])], backend, run, like, model, dtype, latent_dim)

@@ -29,17 +29,22 @@ class InputLine:
     error: str = ""  # why the line cannot be translated
 
     @classmethod
-    def read(cls, line: str, sources: Sources, vocabulary: CharVocabulary, drop_unknown: bool = False) -> "InputLine":
+    def read(
+        cls, line: str, sources: Sources, vocabulary: CharVocabulary, drop_unknown: bool = False
+    ) -> "InputLine":
         """Read a line that somebody typed, as the run's training wrote its own.
 
-        A line at fault has an `error`. If `drop_unknown`, characters that the encoder's vocabulary lacks are left out
-        of the text, and no fault.
+        A line at fault has an `error`. If `drop_unknown`, characters that the encoder's vocabulary
+        lacks are left out of the text, and no fault.
         """
         normal, error = normalize(line), ""
         written = sources.as_written(normal)
         text = vocabulary.without_unknown(written) if drop_unknown else written
         if len(normal) > LONGEST_SENTENCE:
-            error = f"the line has more than {LONGEST_SENTENCE:,} characters, the most that are translated; divide it"
+            error = (
+                f"the line has more than {LONGEST_SENTENCE:,} characters, the most that are "
+                "translated; divide it"
+            )
         elif missing := vocabulary.lacks(text):
             error = str(UnknownCharactersError(missing))
         return cls(line, written, text, text if text != normal else None, error)
@@ -51,7 +56,8 @@ class InputLine:
 
 @dataclass
 class Output:
-    """Prints the answers to lines as they come, or keeps them for JSON, and counts the lines at fault."""
+    """Prints the answers to lines as they come, or keeps them for JSON,
+    and counts the lines at fault."""
 
     file: Path | None
     num_texts: int  # sentences given as arguments; 0 where lines are read
@@ -91,10 +97,15 @@ class Output:
         """The beginning of what is said of the present line."""
         if self.alone:
             return ""
-        return f"{self.file}, {self.unit} {self.number}: " if self.file else f"{self.unit} {self.number}: "
+        return (
+            f"{self.file}, {self.unit} {self.number}: "
+            if self.file
+            else (f"{self.unit} {self.number}: ")
+        )
 
     def raise_failures(self) -> None:
-        """Raise an error for lines that could not be translated; at a prompt each was shown at once."""
+        """Raise an error for lines that could not be translated;
+        at a prompt each was shown at once."""
         if not self.failed or self.prompted:
             return
         if self.num_texts == 1:
@@ -103,37 +114,65 @@ class Output:
         raise error(f"{self.failed} of {self.number} {self.unit}s could not be translated")
 
     def record(self, line: InputLine, answers: Mapping[str, Answer], doubt: str) -> dict[str, Any]:
-        """Return a line and its answers by backend, none where it is at fault, as machines read them."""
+        """Return a line and its answers by backend, none where it is at fault,
+        as machines read them."""
         rows, most = [], translation_of_most(answers.values())
         for name, answer in answers.items():
             row: dict[str, Any] = {"backend": name} if self.side_by_side else {}
             row |= {"translation": answer.translation}
             if self.n_best:
-                row |= {"n_best": [msgspec.to_builtins(candidate) for candidate in answer.candidates[: self.n_best]]}
+                row |= {
+                    "n_best": [
+                        msgspec.to_builtins(candidate)
+                        for candidate in answer.candidates[: self.n_best]
+                    ]
+                }
             if self.side_by_side:
                 row |= {"milliseconds": answer.milliseconds, "same": answer.translation == most}
             rows.append(row)
-        answered = {"backends": rows} if self.side_by_side else rows[0] if rows else {"translation": None}
+        answered = (
+            {"backends": rows} if self.side_by_side else rows[0] if rows else {"translation": None}
+        )
         notes = {"read_as": line.read_as, "error": line.error or None, "doubt": doubt or None}
-        return {"source": line.source} | answered | {name: note for name, note in notes.items() if note is not None}
+        return (
+            {"source": line.source}
+            | answered
+            | {name: note for name, note in notes.items() if note is not None}
+        )
 
     def print(self, line: InputLine, answers: Mapping[str, Answer]) -> None:
-        """Print the answers to a line by backend: a translation, the best with their scores, or a table of backends.
+        """Print the answers to a line by backend: a translation,
+        the best with their scores, or a table of backends.
 
         A line at fault has no answers and leaves an empty line.
         """
         if self.side_by_side and answers:
             return terminal.out.print(self.table(line, answers), "")
-        best = [candidate for answer in answers.values() for candidate in answer.candidates][: self.n_best]
+        best = [candidate for answer in answers.values() for candidate in answer.candidates][
+            : self.n_best
+        ]
         if self.n_best is None:
             translation = best[0].translation if best else ""
-            print(for_terminal(line.seen(translation)) if sys.stdout.isatty() else translation, flush=True)
+            print(
+                for_terminal(line.seen(translation)) if sys.stdout.isatty() else translation,
+                flush=True,
+            )
         elif best and sys.stdout.isatty():
-            rows = [[f"{candidate.score:.4f}", line.seen(candidate.translation)] for candidate in best]
-            terminal.out.print(terminal.table(line.source, ["score", "translation"], rows, numeric=["score"]), "")
+            rows = [
+                [f"{candidate.score:.4f}", line.seen(candidate.translation)] for candidate in best
+            ]
+            terminal.out.print(
+                terminal.table(line.source, ["score", "translation"], rows, numeric=["score"]), ""
+            )
         else:  # for another program, each translation as it is
             for candidate in best:
-                print(self.number, f"{candidate.score:.4f}", candidate.translation, sep="\t", flush=True)
+                print(
+                    self.number,
+                    f"{candidate.score:.4f}",
+                    candidate.translation,
+                    sep="\t",
+                    flush=True,
+                )
 
     def table(self, line: InputLine, answers: Mapping[str, Answer]) -> Table:
         """Return the answers of backends to one line as a table."""

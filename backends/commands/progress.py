@@ -16,16 +16,30 @@ EPOCH_HEADER = "  ".join(f"{name:>6}" for name in EPOCH_COLUMNS)
 def training_progress(
     backend: str, epochs: int = 0, silent: bool = False
 ) -> Iterator[Callable[[Mapping[str, Any]], None]]:
-    """A progress bar on a terminal, unless `silent`; gives the function that takes the backend's events.
+    """A progress bar on a terminal, unless `silent`;
+    gives the function that takes the backend's events.
 
     While a model is trained, the bar is over the steps of all `epochs`, and so is the time left.
     """
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
-    columns = TextColumn("{task.description}", markup=False), BarColumn(bar_width=12), TimeElapsedColumn()
-    bar = Progress(*columns, TimeRemainingColumn(), TextColumn("{task.fields[left]}"), console=terminal.err)
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=12),
+        TimeElapsedColumn(),
+    )
+    bar = Progress(
+        *columns, TimeRemainingColumn(), TextColumn("{task.fields[left]}"), console=terminal.err
+    )
     title = printable(backend)
-    task = bar.add_task(f"starting {title}", total=None, left="")  # "left" follows the time that is left
+    # "left" follows the time that is left
+    task = bar.add_task(f"starting {title}", total=None, left="")
     lines = [EPOCH_HEADER]  # until it is printed
 
     def on_event(event: Mapping[str, Any]) -> None:
@@ -33,7 +47,9 @@ def training_progress(
             epoch, steps = event["epoch"], event["steps"]
             loss = "" if event["loss"] != event["loss"] else f"  loss {event['loss']:.4f}"
             done = {"completed": (epoch - 1) * steps + event["step"], "total": epochs * steps}
-            bar.update(task, description=f"{title}  epoch {epoch} of {epochs}{loss}", **done, left="left")
+            bar.update(
+                task, description=f"{title}  epoch {epoch} of {epochs}{loss}", **done, left="left"
+            )
         elif "epoch_done" in event:
             for line in (*lines, epoch_line(event["epoch_done"])):
                 terminal.err.print(line, highlight=False, soft_wrap=True)
@@ -52,5 +68,7 @@ def training_progress(
 
 def epoch_line(epoch: Mapping[str, Any]) -> str:
     """One epoch's figures under EPOCH_HEADER, as `train` prints them when it ends."""
-    formats = {name: f"{max(len(name), 6)}{EPOCH_FORMATS.get(name, '.4f')}" for name in EPOCH_COLUMNS}
+    formats = {
+        name: f"{max(len(name), 6)}{EPOCH_FORMATS.get(name, '.4f')}" for name in EPOCH_COLUMNS
+    }
     return "  ".join(format(epoch[name], form) for name, form in formats.items())

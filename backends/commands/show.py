@@ -14,7 +14,9 @@ from common.settings import DataConfig, ModelConfig, TrainConfig
 
 Names = Annotated[
     list[str] | None,
-    typer.Argument(help="Backends to show.", show_default="numpy and the frameworks, without their variants"),
+    typer.Argument(
+        help="Backends to show.", show_default="numpy and the frameworks, without their variants"
+    ),
 ]
 
 # A row of the table of backends.
@@ -27,7 +29,8 @@ def backends(
     threads: options.Threads = None,
     json: options.Json = False,
 ) -> None:
-    """Show which backends are installed, and what each reports of itself, each as soon as it has answered.
+    """Show which backends are installed, and what each reports of itself,
+    each as soon as it has answered.
 
     They are started side by side, so importing a framework takes longer here than alone.
     """
@@ -39,8 +42,14 @@ def backends(
         require_known(name)
     if not json:
         terminal.say(BACKENDS_HEADER)
-    model, runtime, facts_of = ModelConfig(2, 3, start_token=0, stop_token=1, latent_dim=4), Runtime(threads), {}
-    with start_side_by_side(chosen, lambda name: BackendProcess(name, model, TrainConfig(), runtime)) as started:
+    model, runtime, facts_of = (
+        ModelConfig(2, 3, start_token=0, stop_token=1, latent_dim=4),
+        Runtime(threads),
+        {},
+    )
+    with start_side_by_side(
+        chosen, lambda name: BackendProcess(name, model, TrainConfig(), runtime)
+    ) as started:
         for name, future in started:
             try:
                 with future.result() as process:
@@ -54,11 +63,14 @@ def backends(
 
 
 def _say_backend(name: str, facts: Mapping[str, Any]) -> None:
-    """Print the facts that a backend reported of itself, under BACKENDS_HEADER, or the reason why it cannot start."""
+    """Print the facts that a backend reported of itself, under BACKENDS_HEADER,
+    or the reason why it cannot start."""
     if "missing" in facts:
         return terminal.say(f"{name:19} {facts['missing']}")
     seconds = f"{facts['import_seconds']:.1f} s"
-    terminal.say(BACKENDS_ROW.format(name, facts["version"], facts["device"], facts["threads"], seconds))
+    terminal.say(
+        BACKENDS_ROW.format(name, facts["version"], facts["device"], facts["threads"], seconds)
+    )
 
 
 def data(
@@ -67,7 +79,8 @@ def data(
     skip_bad_lines: options.SkipBadLines = False,
     json: options.Json = False,
 ) -> None:
-    """Show what a corpus is like: sizes as the example prints them, duplicates, padding, memory, and some pairs."""
+    """Show what a corpus is like: sizes as the example prints them,
+    duplicates, padding, memory, and some pairs."""
     from common.corpus import corpus_statistics, read_corpus
 
     config = DataConfig(data=data, num_samples=num_samples, skip_bad_lines=skip_bad_lines)
@@ -75,8 +88,16 @@ def data(
     if json:
         return terminal.print_json({"data": data} | figures)
     pairs = [pair.values() for pair in figures.pop("pairs")]
-    tensors = {name: f"{tensor['shape']} {tensor['dtype']}" for name, tensor in figures.pop("tensors").items()}
-    figures |= {"padding": f"{figures['padding']:.1%}", "one_hot_bytes": f"{figures['one_hot_bytes']:,}"}
+    tensors = {
+        name: f"{tensor['shape']} {tensor['dtype']}"
+        for name, tensor in figures.pop("tensors").items()
+    }
+    figures |= {
+        "padding": f"{figures['padding']:.1%}",
+        "one_hot_bytes": f"{figures['one_hot_bytes']:,}",
+    }
     terminal.out.print(terminal.table(data, ["figure", "value"], figures.items()))
-    terminal.out.print(terminal.table("Tensors of the whole corpus", ["tensor", "shape and type"], tensors.items()))
+    terminal.out.print(
+        terminal.table("Tensors of the whole corpus", ["tensor", "shape and type"], tensors.items())
+    )
     terminal.out.print(terminal.table("Pairs at equal distances", ["source", "target"], pairs))

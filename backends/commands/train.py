@@ -24,7 +24,9 @@ BatchesOption = Annotated[settings.Order, options.option_of(TrainConfig, "batche
 Epochs = Annotated[
     int,
     typer.Option(
-        min=1, help="Total number of epochs, those before --resume included.", rich_help_panel="Model and training"
+        min=1,
+        help="Total number of epochs, those before --resume included.",
+        rich_help_panel="Model and training",
     ),
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")]
@@ -32,18 +34,22 @@ ResumeOrBegin = Annotated[
     bool,
     typer.Option(
         "--resume-or-begin",
-        help="Continue the run if it exists, else begin it: for launchers that repeat the same command.",
+        help="Continue the run if it exists, else begin it: for launchers that repeat the same "
+        "command.",
     ),
 ]
 Workers = Annotated[
     int,
     typer.Option(
         min=1,
-        help="Number of processes that train together on this machine, by the framework's own engine; several "
-        "machines: see docs/parallel.md.",
+        help="Number of processes that train together on this machine, by the framework's own "
+        "engine; several machines: see docs/parallel.md.",
     ),
 ]
-Limit = Annotated[int | None, typer.Option(min=1, help="Score only the first N held-out pairs.", show_default="all")]
+Limit = Annotated[
+    int | None,
+    typer.Option(min=1, help="Score only the first N held-out pairs.", show_default="all"),
+]
 # The figures of `evaluate`: format and meaning.
 FIGURES = {
     "loss": (".4f", "mean cross-entropy over all positions, in nats"),
@@ -83,9 +89,10 @@ def train(
 ) -> None:
     """Train the model and write a run; the example's settings are the defaults.
 
-    A new run needs --backend. With --resume, the run keeps its settings, and --epochs is the total to reach.
-    --backend may then name another framework, and --learning-rate a new rate, which the run keeps. With --workers,
-    each worker uses its share of the cores, unless --threads gives the number of each.
+    A new run needs --backend. With --resume, the run keeps its settings, and --epochs is the total
+    to reach. --backend may then name another framework, and --learning-rate a new rate, which the
+    run keeps. With --workers, each worker uses its share of the cores, unless --threads gives the
+    number of each.
     """
     from backends.commands import progress, training
     from backends.process.parent import Runtime
@@ -125,20 +132,24 @@ def train(
         if not (out / "config.json").exists():
             raise CtrlCError("interrupted before the run began; nothing was written") from None
         raise CtrlCError(
-            f"interrupted; {training.how_to_go_on(RunDirectory.open(out), epochs, backend, workers)}"
+            "interrupted; "
+            f"{training.how_to_go_on(RunDirectory.open(out), epochs, backend, workers)}"
         ) from None
     if trained is not None:  # else the first worker of the group shows it
         _show(trained, request, json)
 
 
 def _show(trained: "Trained", request: "TrainRequest", json: bool) -> None:
-    """Print the last epoch's figures for machines, or the samples and the next command for people."""
+    """Print the last epoch's figures for machines,
+    or the samples and the next command for people."""
     from backends.commands.training import how_to_go_on
 
     last = trained.run.history()[-1]
     if json:
         names = ("loss", "val_loss", "accuracy", "val_accuracy")
-        figures: dict[str, Any] = {"epochs": last.epoch} | {name: getattr(last, name) for name in names}
+        figures: dict[str, Any] = {"epochs": last.epoch} | {
+            name: getattr(last, name) for name in names
+        }
         figures |= {"seconds_per_epoch": last.seconds, "samples": trained.samples}
         return terminal.print_json({"backend": request.backend, "run": str(request.out)} | figures)
     if not trained.samples:
@@ -148,8 +159,9 @@ def _show(trained: "Trained", request: "TrainRequest", json: bool) -> None:
     columns = ["from", "input sentence", "reference", "decoded sentence"]
     terminal.out.print(terminal.table(f"{request.backend}, epoch {last.epoch}", columns, rows))
     terminal.say(
-        f"{sum(exact)} of these {len(exact)} sentences are translated exactly. The accuracies, {last.accuracy:.1%} "
-        f"and {last.val_accuracy:.1%}, are by teacher forcing: of characters, each predicted after the right ones."
+        f"{sum(exact)} of these {len(exact)} sentences are translated exactly. The accuracies, "
+        f"{last.accuracy:.1%} and {last.val_accuracy:.1%}, are by teacher forcing: of characters, "
+        "each predicted after the right ones."
     )
     _say_who_trained(trained.run)
     sentence, run = quoted(trained.samples[0]["source"]), quoted(request.out)
@@ -165,7 +177,8 @@ def evaluate(
     device: options.Device = "cpu",
     json: options.Json = False,
 ) -> None:
-    """Score a run on the pairs that its training held out, and say how much of the accuracy is padding."""
+    """Score a run on the pairs that its training held out,
+    and say how much of the accuracy is padding."""
     from backends.commands import progress, training
     from backends.process.parent import Runtime
     from backends.process.translating import launch
@@ -173,14 +186,24 @@ def evaluate(
 
     opened, runtime = RunDirectory.open(run or BUNDLED_RUN), Runtime(threads=threads, device=device)
     run, name = opened.path, backend or of_run(opened.backend)
-    with progress.training_progress(name) as on_event, launch(opened, weights, runtime, name) as process:
+    with (
+        progress.training_progress(name) as on_event,
+        launch(opened, weights, runtime, name) as process,
+    ):
         figures = training.score_run(process, opened, limit, on_event)
     if json:
         return terminal.print_json({"backend": name, "run": str(run), "weights": weights} | figures)
     title = f"{run}, {weights} epoch, in {name}"
-    meanings = FIGURES | {"rows": ("d", f"of validation, with {figures['sentences']} distinct sources")}
-    rows = [(figure, format(figures[figure], form), meaning) for figure, (form, meaning) in meanings.items()]
-    terminal.out.print(terminal.table(title, ["figure", "value", "meaning"], rows, numeric=["value"]))
+    meanings = FIGURES | {
+        "rows": ("d", f"of validation, with {figures['sentences']} distinct sources")
+    }
+    rows = [
+        (figure, format(figures[figure], form), meaning)
+        for figure, (form, meaning) in meanings.items()
+    ]
+    terminal.out.print(
+        terminal.table(title, ["figure", "value", "meaning"], rows, numeric=["value"])
+    )
     terminal.say(f"chrF's settings: {figures['chrf_signature']}")
     _say_who_trained(opened)
 

@@ -1,4 +1,5 @@
-"""Begins a run or resumes one, trains it in a process or in those of a group, and scores a run's translations."""
+"""Begins a run or resumes one, trains it in a process or in those of a group,
+and scores a run's translations."""
 
 import os
 from collections.abc import Container, Sequence
@@ -46,19 +47,25 @@ class TrainRequest:
     model: ModelName = ModelConfig.model
 
     def require_same(self, run: RunDirectory, names: Container[str] | None = None) -> None:
-        """Raise CannotBeginError unless a run was begun with the settings of these names, by default with all.
+        """Raise CannotBeginError unless a run was begun with the settings of these names,
+        by default with all.
 
         Its learning rate may be another.
         """
         begun = asdict(run.data_config) | asdict(run.train_config) | asdict(run.model_config)
         asked = asdict(self.data) | asdict(self.training)
-        asked |= {"latent_dim": self.latent_dim, "dtype": self.dtype, "padding": self.padding, "model": self.model}
+        asked |= {
+            "latent_dim": self.latent_dim,
+            "dtype": self.dtype,
+            "padding": self.padding,
+            "model": self.model,
+        }
         del asked["learning_rate"]
         for name, value in asked.items():
             if value != begun[name] and (names is None or name in names):
                 raise CannotBeginError(
-                    f"{run.path} was begun with --{name.replace('_', '-')} {begun[name]}, and this command has "
-                    f"{value}; give what it was begun with, or another --out"
+                    f"{run.path} was begun with --{name.replace('_', '-')} {begun[name]}, and this "
+                    f"command has {value}; give what it was begun with, or another --out"
                 )
 
 
@@ -67,18 +74,23 @@ class Trained:
     """A run that was trained, and translations of some of its pairs."""
 
     run: RunDirectory
-    # Of each pair its `split` ("training" or "validation"), `source`, `reference`, `translation`, and as `exact` if
-    # this is one of the source's references; none where the run was whole already.
+    # Of each pair its `split` ("training" or "validation"), `source`, `reference`, `translation`,
+    # and as `exact` if this is one of the source's references; none where the run was whole
+    # already.
     samples: list[dict[str, Any]]
 
 
 def train_run(
-    request: TrainRequest, on_event: OnEvent, run: RunDirectory | None = None, group: Sequence[Worker] = ONE_WORKER
+    request: TrainRequest,
+    on_event: OnEvent,
+    run: RunDirectory | None = None,
+    group: Sequence[Worker] = ONE_WORKER,
 ) -> Trained | None:
     """Begin the run `request.out`, or resume `run`, and train it until it has all its epochs.
 
-    `group` are those workers of a group that are here. Each has its share of this machine's cores, unless the
-    request has a number of threads. The first worker of all writes the run; without it None is returned.
+    `group` are those workers of a group that are here. Each has its share of this machine's cores,
+    unless the request has a number of threads. The first worker of all writes the run; without it
+    None is returned.
 
     Raises CannotBeginError and RosettaError; the former for a run that has all its epochs.
     """
@@ -93,14 +105,26 @@ def train_run(
             configs, state = (model, training, request.data), initial_state(model, training.seed)
             written = RunDirectory.create(request.out, request.backend, configs, material, state)
         epochs, timeout = request.epochs, timeout_for(len(material.pairs))
-        data = train_in_child.TrainingData(material.batch, material.training_rows, material.validation_rows)
+        data = train_in_child.TrainingData(
+            material.batch, material.training_rows, material.validation_rows
+        )
 
         def train_worker(process: BackendProcess) -> None:
             if written and process is processes[0]:
                 path, name = written.path.resolve(), request.backend
-                process.call(train_in_child.fit, on_event, timeout, run=path, name=name, epochs=epochs, data=data)
+                process.call(
+                    train_in_child.fit,
+                    on_event,
+                    timeout,
+                    run=path,
+                    name=name,
+                    epochs=epochs,
+                    data=data,
+                )
             else:
-                process.call(train_in_child.follow, None, timeout, run=resumed, epochs=epochs, data=data)
+                process.call(
+                    train_in_child.follow, None, timeout, run=resumed, epochs=epochs, data=data
+                )
 
         try:
             ask_each(processes, train_worker)
@@ -111,7 +135,8 @@ def train_run(
             if len(group) < group[0].size and lost_another(error):
                 message = f"another worker has ended or is out of reach: {message}"
             if written and "--resume" not in message:
-                with suppress(RosettaError):  # of a run that cannot be read either; the first error counts
+                # Of a run that cannot be read either; the first error counts.
+                with suppress(RosettaError):
                     message += f"; {how_to_go_on(written, epochs, request.backend, len(group))}"
             raise RosettaError(message) from error
         return Trained(written, _samples(processes[0], material, on_event)) if written else None
@@ -131,12 +156,19 @@ def _prepared(
         return material, model, training
     _require_writable(run, is_first)
     if (done := len(run.history())) >= request.epochs:
-        raise CannotBeginError(f"{run.path} has {count(done, 'epoch')} already; --epochs is the total to reach")
-    return run.material(), run.model_config, replace(run.train_config, learning_rate=training.learning_rate)
+        raise CannotBeginError(
+            f"{run.path} has {count(done, 'epoch')} already; --epochs is the total to reach"
+        )
+    return (
+        run.material(),
+        run.model_config,
+        replace(run.train_config, learning_rate=training.learning_rate),
+    )
 
 
 def is_whole(run: RunDirectory, epochs: int) -> bool:
-    """True if a run has all its epochs. Waits for a process that was just killed and may still write one.
+    """True if a run has all its epochs. Waits for a process
+    that was just killed and may still write one.
 
     Raises CannotBeginError if another process trains the run.
     """
@@ -145,49 +177,57 @@ def is_whole(run: RunDirectory, epochs: int) -> bool:
 
 
 def _require_writable(run: RunDirectory, is_first: bool) -> None:
-    """Raise CannotBeginError if another process trains the run, or if the first worker cannot write it.
+    """Raise CannotBeginError if another process trains the run,
+    or if the first worker cannot write it.
 
-    Asked before a process is started and an epoch computed. Where a group was killed a moment ago, its first worker
-    may still write an epoch; each worker of the next group waits for that before it reads.
+    Asked before a process is started and an epoch computed. Where a group was killed a moment ago,
+    its first worker may still write an epoch; each worker of the next group waits for that before
+    it reads.
     """
     with run.only_writer():
         if is_first:
             remedy = "; mend that, or train a copy of the folder"
-            with refusing(f"{run.path} cannot be written", remedy), TemporaryFile(dir=run.path) as file:
+            with (
+                refusing(f"{run.path} cannot be written", remedy),
+                TemporaryFile(dir=run.path) as file,
+            ):
                 file.write(b"1")
 
 
 def workers_here(request: TrainRequest, run: RunDirectory | None, workers: int) -> list[Worker]:
-    """The workers that this program starts: the `workers` of a new group, or the one that the environment's variables
-    describe, which trains alone where there are none.
+    """The workers that this program starts: the `workers` of a new group, or the one that the
+    environment's variables describe, which trains alone where there are none.
 
-    Raises CannotBeginError for a backend that is missing, and for a group that cannot train: larger than a batch, or
-    on GPUs, among other reasons.
+    Raises CannotBeginError for a backend that is missing, and for a group that cannot train: larger
+    than a batch, or on GPUs, among other reasons.
     """
     find(request.backend)
     batch_size = (run.train_config if run else request.training).batch_size
     launched = place_in_group(request.backend, os.environ)
     if min(workers, launched.size) > 1:
         raise CannotBeginError(
-            f"this is worker {launched.rank} of {launched.size} that another program starts, and with --workers "
-            f"{workers} each would start a group of its own; leave --workers out"
+            f"this is worker {launched.rank} of {launched.size} that another program starts, and "
+            f"with --workers {workers} each would start a group of its own; leave --workers out"
         )
     size = max(workers, launched.size)
     if size > 1 and request.runtime.device != "cpu":
         raise CannotBeginError(
-            f"--device is {request.runtime.device}, and a group of {size:,} workers trains on CPUs alone, as GPUs "
-            "are not tried; leave --device out, or train in one process"
+            f"--device is {request.runtime.device}, and a group of {size:,} workers trains on CPUs "
+            "alone, as GPUs are not tried; leave --device out, or train in one process"
         )
     if size > batch_size:
         raise CannotBeginError(
-            f"{size:,} workers share batches of {batch_size:,} rows, and each needs a row; begin a run with a larger "
-            f"--batch-size, or give it {batch_size:,} workers or fewer"
+            f"{size:,} workers share batches of {batch_size:,} rows, and each needs a row; begin a "
+            f"run with a larger --batch-size, or give it {batch_size:,} workers or fewer"
         )
     return new_group(request.backend, workers) if workers > 1 else [launched]
 
 
-def how_to_go_on(run: RunDirectory, epochs: int, backend: str | None = None, workers: int = 1) -> str:
-    """A sentence on the last epoch kept of `epochs`, with the command that goes on in the same way."""
+def how_to_go_on(
+    run: RunDirectory, epochs: int, backend: str | None = None, workers: int = 1
+) -> str:
+    """A sentence on the last epoch kept of `epochs`,
+    with the command that goes on in the same way."""
     folder, epoch = quoted(run.path), len(run.history())
     if epoch >= epochs:
         return f"{run.path} is whole. See it with: rosetta evaluate {folder}"
@@ -197,8 +237,11 @@ def how_to_go_on(run: RunDirectory, epochs: int, backend: str | None = None, wor
     return f"{run.path} keeps epoch {epoch}. Go on with: {command}"
 
 
-def score_run(process: BackendProcess, run: RunDirectory, limit: int | None, on_event: OnEvent) -> dict[str, Any]:
-    """Scores of a process that has loaded a run, over the run's validation rows or the first `limit` of them.
+def score_run(
+    process: BackendProcess, run: RunDirectory, limit: int | None, on_event: OnEvent
+) -> dict[str, Any]:
+    """Scores of a process that has loaded a run,
+    over the run's validation rows or the first `limit` of them.
 
     Each distinct source has one translation, scored against all its references in the corpus.
     """
@@ -207,23 +250,39 @@ def score_run(process: BackendProcess, run: RunDirectory, limit: int | None, on_
     batch = material.batch.take(rows)
     timeout = timeout_for(len(batch))
     on_event({"doing": "computing loss and accuracy"})
-    figures = process.call(train_in_child.evaluate_corpus, None, timeout, batch_size=batch_size, corpus=batch)
+    figures = process.call(
+        train_in_child.evaluate_corpus, None, timeout, batch_size=batch_size, corpus=batch
+    )
     is_space = batch.decoder_target_ids == material.decoder_vocabulary.id_of[PAD]
     always_space = (is_space * batch.target_weights).sum() / batch.target_weights.sum()
     sources = list(dict.fromkeys(material.pairs[row][0] for row in rows))
-    scores = score(translations(process, sources, on_event), list(references(material.pairs, sources).values()))
+    scores = score(
+        translations(process, sources, on_event), list(references(material.pairs, sources).values())
+    )
     return {**figures, "accuracy_always_space": float(always_space), "rows": len(rows)} | scores
 
 
-def _samples(process: BackendProcess, material: Material, on_event: OnEvent) -> list[dict[str, Any]]:
-    """Ten training pairs and ten validation pairs with their translations, which the example shows at its end."""
+def _samples(
+    process: BackendProcess, material: Material, on_event: OnEvent
+) -> list[dict[str, Any]]:
+    """Ten training pairs and ten validation pairs with their translations,
+    which the example shows at its end."""
     chosen = [("training", row) for row in material.training_rows[:10]]
     chosen += [("validation", row) for row in material.validation_rows[:10]]
     pairs = [material.pairs[row] for _, row in chosen]
     sources = [source for source, _ in pairs]
-    translated, targets = translations(process, sources, on_event), references(material.pairs, sources)
+    translated, targets = (
+        translations(process, sources, on_event),
+        references(material.pairs, sources),
+    )
     names = "split", "source", "reference", "translation", "exact"
     return [
-        dict(zip(names, (split, source, target, translation, translation in targets[source]), strict=True))
+        dict(
+            zip(
+                names,
+                (split, source, target, translation, translation in targets[source]),
+                strict=True,
+            )
+        )
         for (split, _), (source, target), translation in zip(chosen, pairs, translated, strict=True)
     ]

@@ -26,13 +26,16 @@ if TYPE_CHECKING:
     AnswersOf = Callable[[Sequence[str], int | None], list[dict[str, Answer]]]
 
 SIDE_BY_SIDE = (
-    "ms: time to decode the sentence alone, in milliseconds, after a first one to warm up. same: whether the "
-    "translation is the one that most backends give."
+    "ms: time to decode the sentence alone, in milliseconds, after a first one to warm up. same: "
+    "whether the translation is the one that most backends give."
 )
 
 Unknown = Annotated[
     Literal["error", "drop"],
-    typer.Option(help="Refuse a sentence with characters that training did not have, or drop these characters."),
+    typer.Option(
+        help="Refuse a sentence with characters that training did not have, or drop these "
+        "characters."
+    ),
 ]
 RunAndTexts = Annotated[
     list[str] | None,
@@ -45,7 +48,8 @@ RunAndTexts = Annotated[
 BackendOrAll = Annotated[
     str | None,
     options.one_backend(
-        f'Backend that computes: {options.BACKENDS}; or "all", which shows the translation and the time of the '
+        f'Backend that computes: {options.BACKENDS}; or "all", which shows the translation and the '
+        "time of the "
         "installed backends side by side.",
         "the run's own",
     ),
@@ -55,8 +59,8 @@ Beam = Annotated[
     typer.Option(
         min=1,
         max=512,  # as many as decoding takes at once, which bounds memory
-        help="Width of the beam search: keep the N most probable beginnings at each character, and print the best "
-        "sentence. 1 is greedy decoding.",
+        help="Width of the beam search: keep the N most probable beginnings at each character, and "
+        "print the best sentence. 1 is greedy decoding.",
     ),
 ]
 File = Annotated[Path | None, typer.Option(help="Translate the lines of a file.")]
@@ -64,9 +68,9 @@ NBest = Annotated[
     int | None,
     typer.Option(
         min=1,
-        help="Print the N best sentences of --beam, each after the number of its line and its score: the natural "
-        "logarithm of the probability that the model gives to the whole sentence. 0 would be certain; -0.7 is one in "
-        "two, -2.3 one in ten.",
+        help="Print the N best sentences of --beam, each after the number of its line and its "
+        "score: the natural logarithm of the probability that the model gives to the whole "
+        "sentence. 0 would be certain; -0.7 is one in two, -2.3 one in ten.",
         show_default="the best alone, without its score",
     ),
 ]
@@ -84,12 +88,15 @@ def translate(
     device: options.Device = "cpu",
     json: options.Json = False,
 ) -> None:
-    """Translate sentences given as arguments, in a file, on standard input, a line each, or typed at a prompt.
+    """Translate sentences given as arguments, in a file, on standard input,
+    a line each, or typed at a prompt.
 
-    The first argument is a run if it names a folder. The default is the bundled run, which was trained on the
-    phrasebook. Without --backend, the run's own backend translates, or another if that is not installed.
+    The first argument is a run if it names a folder. The default is the bundled run, which was
+    trained on the phrasebook. Without --backend, the run's own backend translates, or another if
+    that is not installed.
 
-    A line that cannot be translated gives an error and an empty line of output; the exit status is then 1.
+    A line that cannot be translated gives an error and an empty line of output;
+    the exit status is then 1.
     """
     from backends.commands.lines import InputLine, Output
     from backends.process.parent import Runtime
@@ -100,7 +107,9 @@ def translate(
     if texts and file:
         raise CannotBeginError(f"sentences are given as arguments and in {file}; give one of them")
     if n_best is not None and n_best > beam:
-        raise CannotBeginError(f"--beam {beam} does not find {n_best} sentences; give --beam {n_best} or more")
+        raise CannotBeginError(
+            f"--beam {beam} does not find {n_best} sentences; give --beam {n_best} or more"
+        )
     prompted = not (texts or file or json) and sys.stdin.isatty() and sys.stdout.isatty()
     opened, runtime = RunDirectory.open(run or BUNDLED_RUN), Runtime(threads=threads, device=device)
     vocabulary, _ = opened.vocabularies
@@ -118,11 +127,20 @@ def translate(
         chunks = iter([texts]) if texts else typed_lines("sentence> ") if prompted else read
         if note:  # each sentence's table comes as soon as it is whole
             chunks = ([line] for lines in chunks for line in lines)
-        lines = ([InputLine.read(line, sources, vocabulary, unknown == "drop") for line in chunk] for chunk in chunks)
+        lines = (
+            [InputLine.read(line, sources, vocabulary, unknown == "drop") for line in chunk]
+            for chunk in chunks
+        )
         search = beam if beam > 1 or n_best else None
         try:
-            for line, answers in chain.from_iterable(_answered(answers_of, chunk, search) for chunk in lines):
-                doubt = sources.doubt(line.written, translation_of_most(answers.values())) if answers else ""
+            for line, answers in chain.from_iterable(
+                _answered(answers_of, chunk, search) for chunk in lines
+            ):
+                doubt = (
+                    sources.doubt(line.written, translation_of_most(answers.values()))
+                    if answers
+                    else ""
+                )
                 output.add(line, answers, doubt)
         finally:  # what came before an error, too
             if json and (output.number or sys.exception() is None):
@@ -163,7 +181,8 @@ def _open_backends(
 ) -> "tuple[AnswersOf, dict[str, Any], Sources]":
     """Open a run in one backend or in all, until the stack is closed.
 
-    Returns a function that gives each text's answers by backend, the backend for --json, and the run's sources.
+    Returns a function that gives each text's answers by backend,
+    the backend for --json, and the run's sources.
     """
     from backends.process.translating import launch, request_answers
     from common.sources import Sources
@@ -192,7 +211,8 @@ def _open_backends(
 def _run_and_texts(arguments: list[str]) -> tuple[Path | None, list[str]]:
     """The path of a run, where the first argument is one, and the sentences.
 
-    Raises CannotBeginError where the first of several is a word, which may be a run's name that was mistyped.
+    Raises CannotBeginError where the first of several is a word,
+    which may be a run's name that was mistyped.
     """
     first = arguments[0] if arguments else ""
     is_word = len(first.split()) == 1
@@ -200,7 +220,7 @@ def _run_and_texts(arguments: list[str]) -> tuple[Path | None, list[str]]:
         return Path(first), arguments[1:]
     if is_word and len(arguments) > 1 and first[-1].isalnum():
         raise CannotBeginError(
-            f"{first} is neither the folder of a run nor a whole sentence; put quotes around a sentence of several "
-            "words, or name a run before the sentences"
+            f"{first} is neither the folder of a run nor a whole sentence; put quotes around a "
+            "sentence of several words, or name a run before the sentences"
         )
     return None, arguments

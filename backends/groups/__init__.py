@@ -1,4 +1,5 @@
-"""Training in a group of workers. How a framework's workers join and sum is in the file of its name.
+"""Training in a group of workers. How a framework's workers join
+and sum is in the file of its name.
 
 A worker reads its place from RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT in its environment.
 """
@@ -38,4 +39,5 @@ class EagerGroup(Group):
         for gradient in gradients.values():
             self.all_reduce(gradient)
         optimizer.step()
-        return loss * self.size, counts  # the shard's loss is divided by the positions of the whole batch
+        # The shard's loss is divided by the positions of the whole batch.
+        return loss * self.size, counts

@@ -1,7 +1,7 @@
 """Training in a group by tf.distribute.MultiWorkerMirroredStrategy.
 
-`keras.Model.fit` cannot train under it (https://github.com/keras-team/keras/issues/20585), so the strategy runs the
-model file's own step.
+`keras.Model.fit` cannot train under it (https://github.com/keras-team/keras/issues/20585), so the
+strategy runs the model file's own step.
 """
 
 import os
@@ -21,10 +21,12 @@ from common.errors import CannotBeginError
 @final
 class KerasGroup(Group):
     def __init__(self, file: ModelFile) -> None:
-        """Wait until all workers have come, before anything else of TensorFlow. They meet by TF_CONFIG."""
+        """Wait until all workers have come, before anything else of TensorFlow.
+        They meet by TF_CONFIG."""
         if "TF_CONFIG" not in os.environ:
             raise CannotBeginError(
-                "a worker of keras needs the addresses of all workers in TF_CONFIG; see docs/parallel.md"
+                "a worker of keras needs the addresses of all workers in TF_CONFIG; see "
+                "docs/parallel.md"
             )
         options = tf.distribute.experimental.CommunicationOptions(timeout_seconds=PATIENCE)
         self.strategy = tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)
@@ -38,11 +40,15 @@ class KerasGroup(Group):
 
     @tf.function(reduce_retracing=True)
     def train_step(self, model: Any, optimizer: Any, batch: Any) -> tuple[Tensor, Tensor]:
-        """The model file's step, in the strategy, under which Keras's optimizer sums the workers' gradients."""
+        """The model file's step, in the strategy,
+        under which Keras's optimizer sums the workers' gradients."""
         step = self.file.train_step.python_function
         loss, counts = self.strategy.run(step, args=(model, optimizer, batch))
-        return loss * self.size, counts  # the shard's loss is divided by the positions of the whole batch
+        # The shard's loss is divided by the positions of the whole batch.
+        return loss * self.size, counts
 
     @tf.function(reduce_retracing=True)
     def _sum(self, array: Tensor) -> Tensor:
-        return self.strategy.reduce("SUM", self.strategy.run(lambda array: array, args=(array,)), axis=None)
+        return self.strategy.reduce(
+            "SUM", self.strategy.run(lambda array: array, args=(array,)), axis=None
+        )

@@ -16,9 +16,11 @@ class TorchGroup(EagerGroup):
     def join(self) -> None:
         timeout = timedelta(seconds=PATIENCE)
         store, rank, size = next(dist.rendezvous("env://", timeout=timeout))
-        # torchrun keeps one store through its restarts, and gloo would find there the addresses of workers that are
-        # gone (https://github.com/pytorch/pytorch/issues/135712).
-        store = dist.PrefixStore(f"restart {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+        # torchrun keeps one store through its restarts, and gloo would find there the addresses of
+        # workers that are gone (https://github.com/pytorch/pytorch/issues/135712).
+        store = dist.PrefixStore(
+            f"restart {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store
+        )
         dist.init_process_group("gloo", timeout=timeout, store=store, rank=rank, world_size=size)
 
     def all_reduce(self, tensor: Tensor) -> None:

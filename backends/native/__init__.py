@@ -1,1 +1,2 @@
-"""The frameworks' own files of weights: written by each framework, read without trusting what is in them."""
+"""The frameworks' own files of weights: written by each framework,
+read without trusting what is in them."""

@@ -1,6 +1,8 @@
-"""Checks weights that anybody may have written, after their framework has read them: names, shapes and dtypes.
+"""Checks weights that anybody may have written, after their framework has read them:
+names, shapes and dtypes.
 
-PyTorch and Paddle name an LSTM's tensors alike, and both have two biases where the canonical layout has one.
+PyTorch and Paddle name an LSTM's tensors alike,
+and both have two biases where the canonical layout has one.
 """
 
 import warnings
@@ -34,19 +36,23 @@ TENSORS = {
 }
 
 LARGEST_FILE = 1 << 30  # bytes; the weights of MOST_UNITS take half of it in float32
-LARGEST_PICKLE = 1 << 20  # bytes of the description of a PyTorch file's tensors, unpacked; that of ours has 2 kB
+# Bytes of the description of a PyTorch file's tensors, unpacked; that of ours has 2 kB.
+LARGEST_PICKLE = 1 << 20
 
 
 @contextmanager
 def reading(paths: Sequence[Path], expected: str, most: int = 2) -> Iterator[None]:
-    """Name the files in errors of the block that reads them: the model's and, where there is one, the optimizer's.
+    """Name the files in errors of the block that reads them: the model's and,
+    where there is one, the optimizer's.
 
-    Raises CannotBeginError for more than `most` files and where one cannot be read; RosettaError for a file of more
-    than LARGEST_FILE bytes, and where the block finds no model. Where the block cannot read a file, the message ends
-    with what is `expected`.
+    Raises CannotBeginError for more than `most` files and where one cannot be read; RosettaError
+    for a file of more than LARGEST_FILE bytes, and where the block finds no model. Where the block
+    cannot read a file, the message ends with what is `expected`.
     """
     if len(paths) > most:
-        raise CannotBeginError(f"{len(paths)} files were given, expected at most {most}: {expected}")
+        raise CannotBeginError(
+            f"{len(paths)} files were given, expected at most {most}: {expected}"
+        )
     for path in paths:
         with refusing(f"{path} cannot be read"):
             size = size_of(path)
@@ -54,16 +60,19 @@ def reading(paths: Sequence[Path], expected: str, most: int = 2) -> Iterator[Non
             raise RosettaError(f"{path} has {size:,} bytes, expected at most {LARGEST_FILE:,}")
     names = " and ".join(map(str, paths))
     try:
-        with warnings.catch_warnings(action="ignore"):  # what a library warns of in a damaged file helps nobody
+        # What a library warns of in a damaged file helps nobody.
+        with warnings.catch_warnings(action="ignore"):
             yield
     except RosettaError as error:
         raise RosettaError(f"{names}: {error}") from error
-    except Exception as error:  # a file that is cut, garbled or made to confuse may have a library raise anything
+    # A file that is cut, garbled or made to confuse may have a library raise anything.
+    except Exception as error:
         raise RosettaError(f"{names}: not readable or damaged; expected {expected}") from error
 
 
 def refuse_inflated(path: Path) -> None:
-    """Raise RosettaError for a PyTorch file whose zip unpacks to more than LARGEST_FILE or LARGEST_PICKLE bytes."""
+    """Raise RosettaError for a PyTorch file whose zip unpacks to more
+    than LARGEST_FILE or LARGEST_PICKLE bytes."""
     with path.open("rb") as file:
         if file.read(4) != b"PK\x03\x04":  # as of PyTorch's files before 1.6
             return
@@ -72,13 +81,14 @@ def refuse_inflated(path: Path) -> None:
     pickled = max((size for name, size in sizes.items() if name.endswith(".pkl")), default=0)
     if pickled > LARGEST_PICKLE or sum(sizes.values()) > LARGEST_FILE:
         raise RosettaError(
-            f"its data.pkl unpacks to {pickled:,} bytes, and all of it to {sum(sizes.values()):,}; expected at most "
-            f"{LARGEST_PICKLE:,} and {LARGEST_FILE:,}"
+            f"its data.pkl unpacks to {pickled:,} bytes, and all of it to {sum(sizes.values()):,}; "
+            f"expected at most {LARGEST_PICKLE:,} and {LARGEST_FILE:,}"
         )
 
 
 def with_units(config: ModelConfig, units: int) -> ModelConfig:
-    """The settings with as many units as a file claims. Raises RosettaError for more than MOST_UNITS, or none."""
+    """The settings with as many units as a file claims.
+    Raises RosettaError for more than MOST_UNITS, or none."""
     if not 1 <= units <= MOST_UNITS:
         raise RosettaError(f"the LSTMs have {units} units, expected 1 to {MOST_UNITS:,}")
     return replace(config, latent_dim=units)
@@ -92,20 +102,22 @@ def canonical_state(
 ) -> ModelState:
     """The state made of a framework's tensors and RMSprop slots, both in canonical shapes.
 
-    `names` has for each canonical weight those of the `tensors` whose sum it is. The first of them may have one of
-    the `slots`, by the same name. Without any slots those of the state are zero. The number of units is that of the
-    tensors, and the rest is as in `config`. Raises RosettaError for tensors that are not this model's, and for slots
-    of a second bias.
+    `names` has for each canonical weight those of the `tensors` whose sum it is. The first of them
+    may have one of the `slots`, by the same name. Without any slots those of the state are zero.
+    The number of units is that of the tensors, and the rest is as in `config`. Raises RosettaError
+    for tensors that are not this model's, and for slots of a second bias.
     """
     expected = [part for parts in names.values() for part in parts]
     if tensors.keys() != set(expected):
-        raise RosettaError(f"it holds {escaped(tensors)}; expected {', '.join(expected)}, and nothing else")
+        raise RosettaError(
+            f"it holds {escaped(tensors)}; expected {', '.join(expected)}, and nothing else"
+        )
     config = with_units(config, min(tensors[names["encoder/recurrent_kernel"][0]].shape, default=0))
     if second_bias := [part for parts in names.values() for part in parts[1:] if part in slots]:
         raise RosettaError(
-            f"there is a slot for {second_bias[0]}: both biases of an LSTM were trained, so their sum moved twice in "
-            "a step, and Rosetta's one bias cannot go on like that. Leave the optimizer's file out; slots then start "
-            "at zero"
+            f"there is a slot for {second_bias[0]}: both biases of an LSTM were trained, so their "
+            "sum moved twice in a step, and Rosetta's one bias cannot go on like that. Leave the "
+            "optimizer's file out; slots then start at zero"
         )
     weights, mean_squares = {}, {}
     for name, (shape, *_) in model_of(config).weights(config).items():
@@ -124,17 +136,20 @@ def canonical_state(
     return state
 
 
-def _checked(what: str, array: NDArray[Any], shape: tuple[int, ...], config: ModelConfig) -> NDArray[np.floating]:
-    """The array in one piece. Raises RosettaError for another shape before it is copied: few bytes may claim a huge
-    one."""
+def _checked(
+    what: str, array: NDArray[Any], shape: tuple[int, ...], config: ModelConfig
+) -> NDArray[np.floating]:
+    """The array in one piece. Raises RosettaError for another shape before it is copied:
+    few bytes may claim a huge one."""
     if array.shape != shape or array.dtype != config.dtype:
         raise RosettaError(
-            f"{what} is {array.dtype} {array.shape}, expected {config.dtype} {shape}; --dtype and the corpus must "
-            "be those that it was trained with"
+            f"{what} is {array.dtype} {array.shape}, expected {config.dtype} {shape}; --dtype and "
+            "the corpus must be those that it was trained with"
         )
     return np.ascontiguousarray(array)
 
 
 def escaped(names: Iterable[object]) -> str:
-    """Names that stand in a file, escaped and shortened so that they fit into one line of a message."""
+    """Names that stand in a file, escaped and shortened
+    so that they fit into one line of a message."""
     return shorten(", ".join(ascii(name) for name in names), 300, placeholder=" ...") or "nothing"

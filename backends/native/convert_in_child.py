@@ -20,25 +20,33 @@ if TYPE_CHECKING:
 MORE = 1 << 20  # bytes, written to learn why torch could write no more
 
 
-def save_native(backend: Backend, emit: Emit, *, run: Path, weights: str, folder: Path) -> tuple[list[str], str]:
-    """Write the `last` or `best` weights of a run into the new `folder` as the framework's users keep them.
+def save_native(
+    backend: Backend, emit: Emit, *, run: Path, weights: str, folder: Path
+) -> tuple[list[str], str]:
+    """Write the `last` or `best` weights of a run into the new `folder`
+    as the framework's users keep them.
 
-    Returns the names of the files, and lines that load the weights from the first of them, called {model!r}, into a
-    `model` of the model file `api`: imports, an empty line, and the rest. Raises RosettaError where the disk is full.
+    Returns the names of the files, and lines that load the weights from the first of them, called
+    {model!r}, into a `model` of the model file `api`: imports, an empty line, and the rest. Raises
+    RosettaError where the disk is full.
     """
     framework = backend.framework
     write = native_tool(framework, "write")
     state, _ = RunDirectory.open(run).read_state(weights, backend.config.dtype)
     backend.load(state)
-    return written(folder, partial(write, backend)), resolve_name(f"backends.native.{framework}:LOADS")
+    return written(folder, partial(write, backend)), resolve_name(
+        f"backends.native.{framework}:LOADS"
+    )
 
 
 def written(folder: Path, write: Callable[[Path], list[str]]) -> list[str]:
-    """Write files into a folder, to the disk, and return their names. Raises RosettaError where the disk is full."""
+    """Write files into a folder, to the disk, and return their names.
+    Raises RosettaError where the disk is full."""
     with refusing(f"{folder.parent} cannot be written", "; nothing is kept there", RosettaError):
         try:
             files = write(folder)
-        except RuntimeError:  # torch's, which does not tell what the system refused; one more write does
+        # torch's, which does not tell what the system refused; one more write does
+        except RuntimeError:
             (folder / "more").write_bytes(bytes(MORE))
             raise
         for name in files:
@@ -47,19 +55,21 @@ def written(folder: Path, write: Callable[[Path], list[str]]) -> list[str]:
 
 
 def read_native(backend: Backend, emit: Emit, *, paths: Sequence[Path]) -> ModelState:
-    """The weights and slots, to the bit, in a framework's own files: the model's and, where there is one, the
-    optimizer's, without which the slots are zeros.
+    """The weights and slots, to the bit, in a framework's own files: the model's and, where there
+    is one, the optimizer's, without which the slots are zeros.
 
-    The model has the backend's vocabularies and precision, and any number of units. Raises RosettaError for files
-    that are damaged or of another model.
+    The model has the backend's vocabularies and precision, and any number of units. Raises
+    RosettaError for files that are damaged or of another model.
     """
     state: ModelState = native_tool(backend.framework, "read")(paths, backend.config)
     return state
 
 
-def save_onnx(backend: Backend, emit: Emit, *, run: Path, weights: str, folder: Path, records: Path) -> list[str]:
-    """Write the weights of a run as graphs of ONNX, as `save_native` does. What PyTorch and ONNX Runtime
-    compute is recorded in `records`. The backend is torch's."""
+def save_onnx(
+    backend: Backend, emit: Emit, *, run: Path, weights: str, folder: Path, records: Path
+) -> list[str]:
+    """Write the weights of a run as graphs of ONNX, as `save_native` does. What PyTorch and ONNX
+    Runtime compute is recorded in `records`. The backend is torch's."""
     from backends.native.torch_onnx import write_onnx
 
     state, _ = RunDirectory.open(run).read_state(weights, backend.config.dtype)

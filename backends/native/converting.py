@@ -24,10 +24,14 @@ WRITTEN = ("lstm", "attention")  # models of which frameworks' own files are wri
 CONVERTING = Runtime(threads=1)  # one is enough, since nothing is computed
 
 
-def export_native(run: RunDirectory, weights: str, backend: str, out: Path) -> tuple[list[str], str]:
-    """Write the `last` or `best` weights of a run into the folder `out` as a backend's framework keeps them.
+def export_native(
+    run: RunDirectory, weights: str, backend: str, out: Path
+) -> tuple[list[str], str]:
+    """Write the `last` or `best` weights of a run into the folder `out`
+    as a backend's framework keeps them.
 
-    Returns the names of the files, and a program that loads the weights into the backend's model file.
+    Returns the names of the files, and a program that loads the weights
+    into the backend's model file.
     """
     find(backend)
     _require_kept_in(run.model_config.model, "frameworks' own files", WRITTEN)
@@ -36,7 +40,9 @@ def export_native(run: RunDirectory, weights: str, backend: str, out: Path) -> t
         new_folder(out) as folder,
         BackendProcess(backend, run.model_config, run.train_config, CONVERTING) as process,
     ):
-        files, loads = process.call(convert_in_child.save_native, run=run.path, weights=weights, folder=folder)
+        files, loads = process.call(
+            convert_in_child.save_native, run=run.path, weights=weights, folder=folder
+        )
         _write_vocabulary(run, folder)
     model = run.model_config
     name = TABLE[framework_of(backend)].file_of(model.model).rpartition(".")[2]
@@ -59,32 +65,42 @@ def _require_kept_in(model: str, format: str, models: Collection[str]) -> None:
 
 
 def _write_vocabulary(run: RunDirectory, folder: Path) -> None:
-    """Write the characters of both sides, by their ids, and the length to which spaces pad what the encoder reads,
-    null where padding is masked."""
+    """Write the characters of both sides, by their ids, and the length to which spaces pad what the
+    encoder reads, null where padding is masked."""
     encoder, decoder = (list(vocabulary.characters) for vocabulary in run.vocabularies)
     padded_to = None if run.model_config.padding == "mask" else run.max_encoder_seq_length
-    write_json(folder / VOCABULARY, {"encoder": encoder, "decoder": decoder, "padded_to": padded_to})
+    write_json(
+        folder / VOCABULARY, {"encoder": encoder, "decoder": decoder, "padded_to": padded_to}
+    )
 
 
 def export_onnx(run: RunDirectory, weights: str, out: Path) -> list[str]:
     """Write the `last` or `best` weights of a run as graphs of ONNX into the folder `out`.
 
-    Returns the names of the files. Raises RosettaError where ONNX Runtime does not compute what PyTorch computes.
+    Returns the names of the files. Raises RosettaError
+    where ONNX Runtime does not compute what PyTorch computes.
     """
     find("torch")
     _require_kept_in(run.model_config.model, "graphs of ONNX", ("lstm",))
     for package in ONNX:
         if not find_spec(package):
             raise CannotBeginError(
-                f"--to onnx needs {package}; run in the clone: pip install -e '.[torch,onnx]' -e ./porting"
+                f"--to onnx needs {package}; run in the clone: pip install -e '.[torch,onnx]' -e "
+                "./porting"
             )
     if run.model_config.dtype != "float32":
-        raise CannotBeginError(f"{run.path} is of {run.model_config.dtype}; ONNX Runtime has LSTMs of float32 alone")
+        raise CannotBeginError(
+            f"{run.path} is of {run.model_config.dtype}; ONNX Runtime has LSTMs of float32 alone"
+        )
     refuse_existing(out, "choose another --out")
     with new_folder(out) as folder, scratch_folder() as records:
         with BackendProcess("torch", run.model_config, run.train_config, CONVERTING) as process:
             files = process.call(
-                convert_in_child.save_onnx, run=run.path, weights=weights, folder=folder, records=records
+                convert_in_child.save_onnx,
+                run=run.path,
+                weights=weights,
+                folder=folder,
+                records=records,
             )
         _write_vocabulary(run, folder)
     return [*files, VOCABULARY]
@@ -99,28 +115,39 @@ def import_native(
     dtype: Precision,
     latent_dim: int | None,
 ) -> None:
-    """Make a run of the weights and slots that files of a backend's framework hold. The run has no epoch yet.
+    """Make a run of the weights and slots that files of a backend's framework hold.
+    The run has no epoch yet.
 
-    Such files hold no vocabulary and no pairs. These, and the settings, are those of the run `like`, or those that
-    `train` would begin with on this corpus, of the model `name` in the precision `dtype`. The files say how many
-    units the model has. Raises RosettaError where that is not `latent_dim`, and for files that are not read within
-    READ_SECONDS.
+    Such files hold no vocabulary and no pairs. These, and the settings, are those of the run
+    `like`, or those that `train` would begin with on this corpus, of the model `name` in the
+    precision `dtype`. The files say how many units the model has. Raises RosettaError where that is
+    not `latent_dim`, and for files that are not read within READ_SECONDS.
     """
     find(backend)
     refuse_existing(out, "choose another name for the run")
     if isinstance(like, Path):
         run = RunDirectory.open(like)
-        model, train, data, material = run.model_config, run.train_config, run.data_config, run.material()
+        model, train, data, material = (
+            run.model_config,
+            run.train_config,
+            run.data_config,
+            run.material(),
+        )
     else:
         train, data = TrainConfig(), like
         material = prepare(data, train.seed, dtype)
-        model = model_config(material.batch, material.decoder_vocabulary, ModelConfig.latent_dim, dtype, name)
+        model = model_config(
+            material.batch, material.decoder_vocabulary, ModelConfig.latent_dim, dtype, name
+        )
     _require_kept_in(model.model, "frameworks' own files", WRITTEN)
     with BackendProcess(backend, model, train, CONVERTING) as process:
         state = process.call(convert_in_child.read_native, None, READ_SECONDS, paths=paths)
     units = len(state.weights["encoder/recurrent_kernel"])
     if latent_dim not in (None, units):
         raise RosettaError(
-            f"the model in {paths[0]} has {units} units, and --latent-dim is {latent_dim}; leave it out"
+            f"the model in {paths[0]} has {units} units, and --latent-dim is {latent_dim}; leave "
+            "it out"
         )
-    RunDirectory.create(out, backend, (replace(model, latent_dim=units), train, data), material, state)
+    RunDirectory.create(
+        out, backend, (replace(model, latent_dim=units), train, data), material, state
+    )

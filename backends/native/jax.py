@@ -19,7 +19,10 @@ from safetensors.numpy import load_file
 
 for path, array in load_file({model!r}).items():
     api.assign(attrgetter(path)(model), array)"""
-EXPECTED = "a safetensors file with one array for each weight, by its path in the model, and one of slots likewise"
+EXPECTED = (
+    "a safetensors file with one array for each weight, by its path in the model, and one of slots "
+    "likewise"
+)
 # The path of each canonical weight in the model of jax_model.py.
 PATHS = {
     "encoder/kernel": "encoder.cell.dense_i.kernel",

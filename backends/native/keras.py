@@ -1,7 +1,8 @@
 """Writes Keras's whole models and their weights, and has Keras load the weights.
 
-`model.save_weights` writes HDF5. It names a layer by its class and its place among the layers of that class. It
-numbers the optimizer's variables: iteration, learning rate, then a slot for each weight in the order of the layers.
+`model.save_weights` writes HDF5. It names a layer by its class and its place among the layers of
+that class. It numbers the optimizer's variables: iteration, learning rate, then a slot for each
+weight in the order of the layers.
 """
 
 from collections.abc import Sequence
@@ -26,16 +27,20 @@ import keras
 whole = keras.saving.load_model({model!r})
 for weight, array in zip(model.named_weights().values(), whole.get_weights()):
     api.assign(weight, array)"""
-EXPECTED = 'what model.save_weights("model.weights.h5") writes for the example\'s functional model: two LSTM, a Dense'
+EXPECTED = (
+    'what model.save_weights("model.weights.h5") writes for the example\'s functional model: two '
+    "LSTM, a Dense"
+)
 RECURRENT_KERNEL = "layers/lstm/cell/vars/1"  # the encoder's, in the file
 OPTIMIZER = "optimizer/vars"
 
 
 def functional_model(config: ModelConfig, optimizer: Any) -> Any:
-    """The model as a functional one, from one-hot tensors to probabilities, with an RMSprop that has taken no step.
+    """The model as a functional one, from one-hot tensors to probabilities,
+    with an RMSprop that has taken no step.
 
-    The model `lstm` is the official example's own. Weights, and the last of the optimizer's variables, stand in the
-    canonical order.
+    The model `lstm` is the official example's own. Weights, and the last of the optimizer's
+    variables, stand in the canonical order.
     """
     from backends.variants.keras_example import Seq2Seq
 
@@ -58,11 +63,14 @@ def attending_model(num_encoder_tokens: int, num_decoder_tokens: int, latent_dim
     outputs, _, _ = layers.LSTM(latent_dim, **kept)(decoder_inputs, initial_state=states)
     contexts = layers.Attention()([outputs, encoder_outputs])
     dense = layers.Dense(num_decoder_tokens, activation="softmax")
-    return keras.Model([encoder_inputs, decoder_inputs], dense(layers.Concatenate()([outputs, contexts])))
+    return keras.Model(
+        [encoder_inputs, decoder_inputs], dense(layers.Concatenate()([outputs, contexts]))
+    )
 
 
 def read_keras(paths: Sequence[Path], config: ModelConfig) -> ModelState:
-    """Weights and RMSprop slots; the slots are zero where the file has no optimizer, or one that took no step.
+    """Weights and RMSprop slots; the slots are zero where the file has no optimizer,
+    or one that took no step.
 
     Raises RosettaError for a file that is damaged, or of another model.
     """
@@ -78,15 +86,21 @@ def _read(path: Path, config: ModelConfig) -> ModelState:
         file.visititems(items.__setitem__)  # which follows no links
         kernel, variables = items[RECURRENT_KERNEL], items.get(OPTIMIZER, {})
         count, (units, _), dtype = len(variables), kernel.shape, kernel.dtype
-        kind = str(variables.attrs.get("name", "rm_sprop")) if count else ""  # older versions write no name
+        # Older versions write no name.
+        kind = str(variables.attrs.get("name", "rm_sprop")) if count else ""
     if dtype != config.dtype:
-        raise RosettaError(f"its weights are {dtype}, expected {config.dtype}; give its own --dtype")
+        raise RosettaError(
+            f"its weights are {dtype}, expected {config.dtype}; give its own --dtype"
+        )
     names = model_of(config).weights(config)
     rate_is_scheduled = count == 1 + len(names)  # and then no variable
-    if count > 2 and not (kind.startswith(("rm_sprop", "rmsprop")) and count - len(names) in (1, 2)):
+    if count > 2 and not (
+        kind.startswith(("rm_sprop", "rmsprop")) and count - len(names) in (1, 2)
+    ):
         raise RosettaError(
-            f"the optimizer {escaped([kind])} has {count} variables, expected an RMSprop without momentum, "
-            "not centered. To start with slots of zeros, save the model without its optimizer: "
+            f"the optimizer {escaped([kind])} has {count} variables, expected an RMSprop without "
+            "momentum, not centered. To start with slots of zeros, save the model without its "
+            "optimizer: "
             'keras.Model(model.inputs, model.outputs).save_weights("model.weights.h5")'
         )
     config = with_units(config, units)
@@ -96,17 +110,21 @@ def _read(path: Path, config: ModelConfig) -> ModelState:
         model.load_weights(path)
     except ValueError as error:
         why = shorten(printable(str(error)).partition(" Target variable")[0], 400)
-        raise RosettaError(f"Keras cannot load it: {why}; expected {EXPECTED}, of the same corpus") from error
+        raise RosettaError(
+            f"Keras cannot load it: {why}; expected {EXPECTED}, of the same corpus"
+        ) from error
     weights = dict(zip(names, model.get_weights(), strict=True))
     slots = [variable.numpy() for variable in model.optimizer.variables[-len(names) :]]
-    state = ModelState(weights, dict(zip(names, slots, strict=True)) if count > 2 else zeros_like(weights))
+    state = ModelState(
+        weights, dict(zip(names, slots, strict=True)) if count > 2 else zeros_like(weights)
+    )
     check_state(state, config)
     return state
 
 
 def write_keras(backend: Backend, folder: Path) -> list[str]:
-    """Save the functional model, from one-hot tensors to probabilities, ready for `fit` to go on; and its
-    weights and slots alone."""
+    """Save the functional model, from one-hot tensors to probabilities, ready for `fit` to go on;
+    and its weights and slots alone."""
     from keras import optimizers
 
     state, train = backend.dump(), backend.train_config

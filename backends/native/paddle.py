@@ -1,8 +1,9 @@
 """Writes Paddle's .pdparams and .pdopt, and reads them without Paddle.
 
-`paddle.save` writes a pickle of a dict. It holds NumPy arrays by the names that their layers give them, and under
-NAME_TABLE the names that the parameters have themselves. `paddle.load` runs whatever such a pickle names (its issue
-77735). Here a pickle may name nothing but arrays, dicts and bytes, and gets in their place what this module has.
+`paddle.save` writes a pickle of a dict. It holds NumPy arrays by the names that their layers give
+them, and under NAME_TABLE the names that the parameters have themselves. `paddle.load` runs
+whatever such a pickle names (its issue 77735). Here a pickle may name nothing but arrays, dicts and
+bytes, and gets in their place what this module has.
 """
 
 import pickle
@@ -23,7 +24,10 @@ LOADS = """\
 import paddle
 
 model.set_state_dict(paddle.load({model!r}))"""
-EXPECTED = "what paddle.save(layer.state_dict(), path) writes, and paddle.save(optimizer.state_dict(), path)"
+EXPECTED = (
+    "what paddle.save(layer.state_dict(), path) writes, and paddle.save(optimizer.state_dict(), "
+    "path)"
+)
 NAME_TABLE = "StructuredToParameterName@@"
 NUMBERS = {"f2", "f4", "f8", "i4", "i8", "u2"}  # types of NumPy; Paddle keeps bfloat16 as u2
 MEAN_SQUARE = re.compile(r"_mean_square_\d+$")  # what RMSProp adds to a parameter's own name
@@ -34,7 +38,8 @@ ALIAS = re.compile(r"\.(\d+)\.cell\.(weight|bias)_(ih|hh)$")
 class Pickled:
     """Stands in a pickle for NumPy's array, its function that makes an empty one, and its dtype.
 
-    It only keeps what it is given: the state of a real dtype may have flags that make pointers of numbers.
+    It only keeps what it is given: the state of a real dtype may
+    have flags that make pointers of numbers.
     """
 
     state: tuple[Any, ...] = ()
@@ -47,12 +52,15 @@ class Pickled:
 
     @property
     def array(self) -> NDArray[Any]:
-        """The array, which has the memory of the pickle. Raises ValueError for one that is not of numbers."""
+        """The array, which has the memory of the pickle.
+        Raises ValueError for one that is not of numbers."""
         _, shape, dtype, in_columns, block = self.state
         code, order = dtype.arguments[0], dtype.state[1]
         if code not in NUMBERS or order not in ("<", ">"):
             raise ValueError(f"an array of {code!r}")
-        return np.frombuffer(block, f"{order}{code}").reshape(shape, order="F" if in_columns else "C")
+        return np.frombuffer(block, f"{order}{code}").reshape(
+            shape, order="F" if in_columns else "C"
+        )
 
 
 ALLOWED = {
@@ -61,18 +69,20 @@ ALLOWED = {
     ("numpy.core.multiarray", "_reconstruct"): Pickled,  # NumPy 1
     ("numpy._core.multiarray", "_reconstruct"): Pickled,  # NumPy 2
     ("collections", "OrderedDict"): dict,
-    ("_codecs", "encode"): lambda text, encoding: text.encode("latin1"),  # with which protocol 2 writes bytes
+    # With which protocol 2 writes bytes.
+    ("_codecs", "encode"): lambda text, encoding: text.encode("latin1"),
 }
 
 
 class StateDictUnpickler(pickle.Unpickler):
-    """An unpickler that finds nothing but ALLOWED, so it calls nothing else and sets the state of nothing else."""
+    """An unpickler that finds nothing but ALLOWED,
+    so it calls nothing else and sets the state of nothing else."""
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in ALLOWED:
             raise RosettaError(
-                f"a file names {escaped([f'{module}.{name}'])}, which no state dict needs and which was not run; "
-                f"expected {EXPECTED}"
+                f"a file names {escaped([f'{module}.{name}'])}, which no state dict needs and "
+                f"which was not run; expected {EXPECTED}"
             )
         return ALLOWED[module, name]
 
@@ -87,14 +97,17 @@ def write_paddle(backend: Any, folder: Path) -> list[str]:
 
 
 def read_paddle(paths: Sequence[Path], config: ModelConfig) -> ModelState:
-    """Weights and RMSprop slots; the slots are zero without the optimizer's file, or when it took no step.
+    """Weights and RMSprop slots; the slots are zero without the optimizer's file,
+    or when it took no step.
 
     Raises RosettaError for files that are damaged, or of another model.
     """
     with reading(paths, EXPECTED):
         (tensors, parameters), *optimizer = map(_arrays_and_parameters, paths)
         slots = _slots(optimizer[0][0], parameters) if optimizer else {}
-        return canonical_state(_in_layout_of_keras(tensors), _in_layout_of_keras(slots), TENSORS, config)
+        return canonical_state(
+            _in_layout_of_keras(tensors), _in_layout_of_keras(slots), TENSORS, config
+        )
 
 
 def _in_layout_of_keras(arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
@@ -102,23 +115,36 @@ def _in_layout_of_keras(arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray
     return {name: array.T if name.endswith("_l0") else array for name, array in arrays.items()}
 
 
-def _slots(kept: Mapping[str, NDArray[Any]], parameters: Mapping[str, str]) -> dict[str, NDArray[Any]]:
-    """RMSprop's slots by the names of the weights. The file has them by the parameters' own names."""
-    mean_squares = {MEAN_SQUARE.sub("", key): array for key, array in kept.items() if MEAN_SQUARE.search(key)}
-    slots = {name: mean_squares[parameter] for name, parameter in parameters.items() if parameter in mean_squares}
+def _slots(
+    kept: Mapping[str, NDArray[Any]], parameters: Mapping[str, str]
+) -> dict[str, NDArray[Any]]:
+    """RMSprop's slots by the names of the weights.
+    The file has them by the parameters' own names."""
+    mean_squares = {
+        MEAN_SQUARE.sub("", key): array for key, array in kept.items() if MEAN_SQUARE.search(key)
+    }
+    slots = {
+        name: mean_squares[parameter]
+        for name, parameter in parameters.items()
+        if parameter in mean_squares
+    }
     if kept and not slots:
         raise RosettaError(
-            f"the optimizer keeps {escaped(kept)}; expected a mean_square for {escaped(parameters.values())}, as an "
-            "RMSProp has that was saved with the model. Leave its file out to start with slots of zeros"
+            f"the optimizer keeps {escaped(kept)}; expected a mean_square for "
+            f"{escaped(parameters.values())}, as an RMSProp has that was saved with the model. "
+            "Leave its file out to start with slots of zeros"
         )
     return slots
 
 
 def _arrays_and_parameters(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
-    """A state dict's arrays by their first names, and by name the parameters' own names, if the file has them."""
+    """A state dict's arrays by their first names,
+    and by name the parameters' own names, if the file has them."""
     with path.open("rb") as file:
         state = dict(StateDictUnpickler(file).load())
-    parameters = {name: key for name, key in state.pop(NAME_TABLE, {}).items() if isinstance(key, str)}
+    parameters = {
+        name: key for name, key in state.pop(NAME_TABLE, {}).items() if isinstance(key, str)
+    }
     arrays: dict[str, NDArray[Any]] = {}
     for name, stored in state.items():
         if isinstance(stored, Pickled):

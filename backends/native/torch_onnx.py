@@ -28,7 +28,8 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """From the last characters (N, V_dec) and the states (N, H) to logits (N, V_dec) and the next states."""
+    """From the last characters (N, V_dec) and the states (N, H)
+    to logits (N, V_dec) and the next states."""
 
     def __init__(self, model: Any) -> None:
         super().__init__()
@@ -40,21 +41,34 @@ class Decoder(nn.Module):
 
 
 def write_onnx(backend: Any, folder: Path, records: Path) -> list[str]:
-    """Write encoder.onnx and decoder.onnx into `folder`. Record what torch computes, and what ONNX Runtime does, into
-    NAME and NAME-onnx of `records`; with a second batch of other rows and another length. Raises RosettaError
-    where ONNX Runtime fails, or does not compute what PyTorch computes."""
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it tells of torchvision, which is not needed
+    """Write encoder.onnx and decoder.onnx into `folder`. Record what torch computes, and what ONNX
+    Runtime does, into NAME and NAME-onnx of `records`; with a second batch of other rows and
+    another length. Raises RosettaError where ONNX Runtime fails, or does not compute what PyTorch
+    computes."""
+    # It tells of torchvision, which is not needed.
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     torch.manual_seed(0)
     backend.model.eval()
-    encoder_tokens, decoder_tokens = backend.config.num_encoder_tokens, backend.config.num_decoder_tokens
-    characters = torch.randint(encoder_tokens, (ROWS, LENGTH)), torch.randint(decoder_tokens, (ROWS,))
+    encoder_tokens, decoder_tokens = (
+        backend.config.num_encoder_tokens,
+        backend.config.num_decoder_tokens,
+    )
+    characters = (
+        torch.randint(encoder_tokens, (ROWS, LENGTH)),
+        torch.randint(decoder_tokens, (ROWS,)),
+    )
     encoded, decoded = (
-        torch.eye(size)[ids] for size, ids in zip((encoder_tokens, decoder_tokens), characters, strict=True)
+        torch.eye(size)[ids]
+        for size, ids in zip((encoder_tokens, decoder_tokens), characters, strict=True)
     )
     state_h, state_c = torch.randn(2, ROWS, backend.config.latent_dim)
     axes = {0: torch.export.Dim("rows")}
     graphs = {
-        "encoder": (Encoder(backend.model), {"encoder_input_data": encoded}, ["state_h", "state_c"]),
+        "encoder": (
+            Encoder(backend.model),
+            {"encoder_input_data": encoded},
+            ["state_h", "state_c"],
+        ),
         "decoder": (
             Decoder(backend.model),
             {"decoder_input_data": decoded, "state_h": state_h, "state_c": state_c},
@@ -75,7 +89,10 @@ def write_onnx(backend: Any, folder: Path, records: Path) -> list[str]:
             external_data=False,
             verbose=False,
         )
-        shorter = {each: tensor[1:, 2:] if name == "encoder" else tensor[1:] for each, tensor in batch.items()}
+        shorter = {
+            each: tensor[1:, 2:] if name == "encoder" else tensor[1:]
+            for each, tensor in batch.items()
+        }
         Record(records / name).inference(module, [batch, shorter], outputs)
         try:
             Record(records / f"{name}-onnx").inference(file, [batch, shorter], outputs)
@@ -83,5 +100,7 @@ def write_onnx(backend: Any, folder: Path, records: Path) -> list[str]:
             raise RosettaError(str(error)) from error
         diff = compare_records(Side(records / name), Side(records / f"{name}-onnx"))
         if not diff.passed:
-            raise RosettaError(f"{name}.onnx does not compute what PyTorch computes: {' '.join(lines(diff))}")
+            raise RosettaError(
+                f"{name}.onnx does not compute what PyTorch computes: {' '.join(lines(diff))}"
+            )
     return [f"{name}.onnx" for name in graphs]

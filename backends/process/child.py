@@ -1,8 +1,8 @@
 """The child's side: a process that holds one backend, started by backends/process/parent.py.
 
-Messages are pickles on an inherited socket. The first one names the backend to open; each later one is a function to
-call with it. Standard input is a pipe into which nothing is written. When the other end of this pipe is closed, as
-when the parent dies, the process ends, whatever it does.
+Messages are pickles on an inherited socket. The first one names the backend to open; each later one
+is a function to call with it. Standard input is a pipe into which nothing is written. When the
+other end of this pipe is closed, as when the parent dies, the process ends, whatever it does.
 """
 
 import fcntl
@@ -29,8 +29,10 @@ from common.settings import ModelConfig, TrainConfig
 def main() -> None:
     """Answer the requests that come by the socket, until it is closed or one of them fails."""
     descriptor = int(os.environ[SOCKET])
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # by its status the parent knows that a signal ended it
-    os.set_inheritable(descriptor, False)  # so that no program that the framework starts keeps the socket open
+    # By its status the parent knows that a signal ended it.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    # So that no program that the framework starts keeps the socket open.
+    os.set_inheritable(descriptor, False)
     _be_killed_with_parent()
     end = socket.socket(fileno=descriptor)
     requests = end.makefile("rb")
@@ -56,9 +58,11 @@ def main() -> None:
 
 
 def _be_killed_with_parent() -> None:
-    """Have Linux kill this process when its parent ends, even while a framework lets no other thread run.
+    """Have Linux kill this process when its parent ends,
+    even while a framework lets no other thread run.
 
-    Paddle and TensorFlow let none run for minutes, while they wait for the other workers of a group.
+    Paddle and TensorFlow let none run for minutes,
+    while they wait for the other workers of a group.
     """
     fcntl.fcntl(0, fcntl.F_SETOWN, os.getpid())
     fcntl.fcntl(0, fcntl.F_SETSIG, signal.SIGKILL)
@@ -72,14 +76,18 @@ def _be_killed_with_parent() -> None:
 def _open_backend(
     targets: tuple[str, str, str], model: ModelConfig, train: TrainConfig, device: str, trains: bool
 ) -> Backend:
-    """The backend of a model file, its driver and the group that it joins; with its optimizer if it `trains`."""
+    """The backend of a model file, its driver and the group that it joins;
+    with its optimizer if it `trains`."""
     start = perf_counter()  # NumPy and our own modules are imported already
     file, driver, group = map(resolve_name, targets)
     imported = perf_counter()
     backend: Backend = driver(file, model, train, device, group)
     if trains:
         backend.mean_squares()  # makes the optimizer
-    backend.seconds_to_open = {"import_seconds": imported - start, "build_seconds": perf_counter() - imported}
+    backend.seconds_to_open = {
+        "import_seconds": imported - start,
+        "build_seconds": perf_counter() - imported,
+    }
     return backend
 
 
@@ -98,4 +106,6 @@ def _described(name: str, error: BaseException) -> tuple[type[RosettaError], str
     place = ([frame for frame in frames if Path(frame.filename).match(model_file)] or frames)[-1]
     first_line = (str(error).strip() or "no message").splitlines()[0]
     where = f"{os.path.basename(place.filename)}, line {place.lineno}"
-    return RosettaError, f"the {name} backend failed: {type(error).__name__}: {first_line} ({where})"
+    return RosettaError, (
+        f"the {name} backend failed: {type(error).__name__}: {first_line} ({where})"
+    )

@@ -1,7 +1,8 @@
-"""A program in a process of its own, with one end of a socket pair: backends and raced scripts are of this kind.
+"""A program in a process of its own, with one end of a socket pair:
+backends and raced scripts are of this kind.
 
-The caller defines the messages on the socket. The class starts the program, limits the wait for each message, quotes
-the program's last output in errors, and ends it.
+The caller defines the messages on the socket. The class starts the program, limits the wait for
+each message, quotes the program's last output in errors, and ends it.
 """
 
 import os
@@ -22,16 +23,23 @@ from common.text import printable
 if TYPE_CHECKING:
     import psutil
 
-LAST_WORDS = 2000  # bytes at the end of the output, from which an error message quotes the last line
-# What an error says of the signals by which other programs end a process; before another one it has its last words.
+# Bytes at the end of the output, from which an error message quotes the last line.
+LAST_WORDS = 2000
+# What an error says of the signals by which other programs end a process;
+# before another one it has its last words.
 FROM_OUTSIDE = {
     **dict.fromkeys([1, 2, 15], ", which another program sent"),  # SIGHUP, SIGINT and SIGTERM
-    9: ", which the system sends where memory runs out, and `kill -9`; free some memory, if it was short",
+    9: ", which the system sends where memory runs out, and `kill -9`; free some memory, if it was "
+    "short",
 }
-# Has Linux keep what a process starts among its descendants, also without a parent, and runs the program that the
-# arguments are in its place. Only the process itself can ask for that, and between fork and exec no Python may run
-# where there are other threads. 36 is PR_SET_CHILD_SUBREAPER of linux/prctl.h.
-ADOPTING = "import ctypes, os, sys; ctypes.CDLL(None).prctl(36, 1, 0, 0, 0); os.execvp(sys.argv[1], sys.argv[1:])"
+# Has Linux keep what a process starts among its descendants, also without a parent, and runs the
+# program that the arguments are in its place. Only the process itself can ask for that, and between
+# fork and exec no Python may run where there are other threads. 36 is PR_SET_CHILD_SUBREAPER of
+# linux/prctl.h.
+ADOPTING = (
+    "import ctypes, os, sys; ctypes.CDLL(None).prctl(36, 1, 0, 0, 0); os.execvp(sys.argv[1], "
+    "sys.argv[1:])"
+)
 
 Message = TypeVar("Message")
 
@@ -39,8 +47,8 @@ Message = TypeVar("Message")
 class ChildProcess:
     """A program in its process; a context manager that ends the process.
 
-    Several threads may use it, and one may end it while others wait. Whatever becomes of the process, they get a
-    RosettaError of one line.
+    Several threads may use it, and one may end it while others wait. Whatever becomes of the
+    process, they get a RosettaError of one line.
     """
 
     def __init__(
@@ -56,9 +64,10 @@ class ChildProcess:
     ) -> None:
         """Start the program. Raises OSError where the system cannot.
 
-        `name` begins each error; `when_silent` is the advice of an error after a timeout. The variable `wire` of the
-        environment gets the number of the program's end of the socket pair. `opened` is closed after the process.
-        If it `adopts`, processes that the program starts stay among its descendants, also without a parent.
+        `name` begins each error; `when_silent` is the advice of an error after a timeout. The
+        variable `wire` of the environment gets the number of the program's end of the socket pair.
+        `opened` is closed after the process. If it `adopts`, processes that the program starts stay
+        among its descendants, also without a parent.
         """
         self.doing = ""  # what the program is to do now, for errors
         self._name, self._when_silent, self._adopts = name, when_silent, adopts
@@ -78,7 +87,8 @@ class ChildProcess:
                     stderr=self._output,
                     env={**environment, wire: str(end_of_child.fileno())},
                     pass_fds=[end_of_child.fileno()],
-                    start_new_session=True,  # Ctrl-C reaches the parent alone, which then ends the process
+                    # Ctrl-C reaches the parent alone, which then ends the process
+                    start_new_session=True,
                 )
             opened.callback(self._end)
             self._opened = opened.pop_all()
@@ -94,12 +104,14 @@ class ChildProcess:
         return self._process.poll()
 
     def send(self, message: bytes, timeout: float) -> None:
-        """Send a message; the process is ended where it does not read the message within so many seconds."""
+        """Send a message; the process is ended where it does not read
+        the message within so many seconds."""
         with self._watched(timeout):
             self._socket.sendall(message)
 
     def receive(self, read: Callable[[IO[bytes]], Message], timeout: float) -> Message:
-        """Return what `read` makes of the stream; the process is ended where that takes longer than so many seconds.
+        """Return what `read` makes of the stream;
+        the process is ended where that takes longer than so many seconds.
 
         `read` raises EOFError at the stream's end, and ValueError for what is no message.
         """
@@ -128,7 +140,8 @@ class ChildProcess:
         self.close()
 
     def _hear_end(self) -> None:
-        """Close the socket at the process's end, though a process that it forked may hold it open."""
+        """Close the socket at the process's end,
+        though a process that it forked may hold it open."""
         with suppress(ChildProcessError):  # its end was seen before
             os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
         with suppress(OSError):  # the socket is closed
@@ -137,7 +150,8 @@ class ChildProcess:
     def _end(self) -> None:
         self._kill()
         with suppress(subprocess.TimeoutExpired):  # the system is too busy
-            self._process.communicate(timeout=ENDING_SECONDS)  # which closes its standard input, too
+            # Which closes its standard input, too.
+            self._process.communicate(timeout=ENDING_SECONDS)
 
     def _kill(self) -> None:
         """Kill the process and what it has started, such as a compiler, which would outlive it."""
@@ -153,13 +167,15 @@ class ChildProcess:
 
     @contextmanager
     def _watched(self, timeout: float) -> Iterator[None]:
-        """Kill the process if the block, which waits for it, takes longer. Raises RosettaError with how it ended."""
+        """Kill the process if the block, which waits for it, takes longer.
+        Raises RosettaError with how it ended."""
         watchdog = Timer(timeout, self._end_late)
         watchdog.daemon = True
         watchdog.start()
         try:
             yield
-        except (EOFError, OSError, ValueError) as error:  # also where another thread has closed what the block uses
+        # Also where another thread has closed what the block uses.
+        except (EOFError, OSError, ValueError) as error:
             with self._ending:
                 how = self._how_it_ended(error, timeout)
                 self._opened.close()
@@ -172,20 +188,27 @@ class ChildProcess:
         if self._output.closed:
             return "was ended before"
         if self._late:
-            late = f"did not answer for {timeout:.0f} s{self.doing} and was ended; {self._when_silent}"
+            late = (
+                f"did not answer for {timeout:.0f} s{self.doing} and was ended; {self._when_silent}"
+            )
             return late + self._last_words()
         try:
             status = self._process.wait(ENDING_SECONDS)
         except subprocess.TimeoutExpired:
             what = (
-                "sent what is no message" if isinstance(error, ValueError) else "stopped its messages without ending"
+                "sent what is no message"
+                if isinstance(error, ValueError)
+                else "stopped its messages without ending"
             )
             return f"{what}{self.doing}, and was ended{self._last_words()}"
         how = f"was ended by signal {-status}" if status < 0 else f"ended with status {status}"
-        return f"{how}{self.doing}" + (FROM_OUTSIDE.get(-status) or self._last_words() or ", without a word")
+        return f"{how}{self.doing}" + (
+            FROM_OUTSIDE.get(-status) or self._last_words() or ", without a word"
+        )
 
     def _last_words(self) -> str:
-        """Quote the last line with words of what the process has written; "" if it has written none."""
+        """Quote the last line with words of what the process has written;
+        "" if it has written none."""
         size = os.fstat(self._output.fileno()).st_size
         written = os.pread(self._output.fileno(), LAST_WORDS, max(0, size - LAST_WORDS))
         lines = [printable(line).strip() for line in written.decode(errors="replace").split("\n")]

@@ -1,8 +1,8 @@
 """The parent's side of a backend's process: start it, call functions in it, receive its events.
 
-Each framework runs in a child process of its own, since importing TensorFlow before Paddle crashes. Parent and child
-are one program of one user, so what crosses between them is pickled: builtins, arrays, and classes and functions of
-modules that import no framework.
+Each framework runs in a child process of its own, since importing TensorFlow before Paddle crashes.
+Parent and child are one program of one user, so what crosses between them is pickled: builtins,
+arrays, and classes and functions of modules that import no framework.
 """
 
 import pickle
@@ -17,7 +17,14 @@ from threading import Lock
 from typing import IO, TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from backends import engine_of, find, require_model
-from backends.process import PATIENCE, SOCKET, START_SECONDS, TIMEOUT, child_environment, shell_settings
+from backends.process import (
+    PATIENCE,
+    SOCKET,
+    START_SECONDS,
+    TIMEOUT,
+    child_environment,
+    shell_settings,
+)
 from backends.process.child_process import ChildProcess
 from backends.process.tuned import BUILT_IN, thread_variables, tuned_variables
 from common.errors import refusing
@@ -30,9 +37,12 @@ if TYPE_CHECKING:
     from common.run import RunDirectory
 
 PROJECT = Path(__file__).resolve().parents[2]
-# The program that a child runs, with our packages from where this process has them: neither a folder common/ in the
-# working directory (hence also the flag -P) nor a package that somebody installed is taken for them.
-PROGRAM = "import sys; sys.path.insert(0, sys.argv[1]); from backends.process.child import main; main()"
+# The program that a child runs, with our packages from where this process has them: neither a
+# folder common/ in the working directory (hence also the flag -P) nor a package that somebody
+# installed is taken for them.
+PROGRAM = (
+    "import sys; sys.path.insert(0, sys.argv[1]); from backends.process.child import main; main()"
+)
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -45,7 +55,8 @@ class Runtime:
 
     threads: int | None = None  # None: as the variables say, else the framework's own default
     device: str = "cpu"
-    # Environment variables that steer the framework. None: the tuned settings, and above them the shell's.
+    # Environment variables that steer the framework. None:
+    # the tuned settings, and above them the shell's.
     variables: Mapping[str, str] | None = None
     shell: bool = True  # False: without the shell's
 
@@ -66,18 +77,20 @@ class Worker:
     size: int = 1  # number of workers in the group
     on_this_machine: int = 1  # number of the group's workers that share this machine's cores
     target: str = "backends.interface:Alone"  # "module:Class" of the group that it joins
-    variables: Mapping[str, str] = field(default_factory=dict)  # of its environment, by which it joins
+    # Of its environment, by which it joins.
+    variables: Mapping[str, str] = field(default_factory=dict)
     meets_at: str = ""  # "host:port" of the first worker, where other programs start the others
 
 
 class BackendProcess(ChildProcess):
     """A backend running in a child process.
 
-    The constructor starts the process, and does not wait until the backend is open: `facts` and calls do. A `worker`
-    of a group joins it; see backends/process/group.py. To `load` are a run and which of its weights.
+    The constructor starts the process, and does not wait until the backend is open: `facts` and
+    calls do. A `worker` of a group joins it; see backends/process/group.py. To `load` are a run and
+    which of its weights.
 
-    Raises CannotBeginError where the backend or its device is missing; RosettaError where the process fails or dies,
-    or where a message takes longer than its timeout.
+    Raises CannotBeginError where the backend or its device is missing; RosettaError where the
+    process fails or dies, or where a message takes longer than its timeout.
     """
 
     def __init__(
@@ -93,7 +106,8 @@ class BackendProcess(ChildProcess):
         require_model(name, model.model)
         self.name = name
         self._is_open = False
-        # In a group the framework gives its own reason, when it has waited long enough for the other workers.
+        # In a group the framework gives its own reason,
+        # when it has waited long enough for the other workers.
         self._start_timeout = START_SECONDS + (PATIENCE if worker.size > 1 else 0)
         self._asking = Lock()
         command = [sys.executable, "-P", "-c", PROGRAM, str(PROJECT)]
@@ -109,7 +123,8 @@ class BackendProcess(ChildProcess):
                 SOCKET,
                 "the machine may be overloaded or out of memory",
                 opened.pop_all(),
-                stdin=subprocess.PIPE,  # closed when this process ends, on which the child ends itself
+                # Closed when this process ends, on which the child ends itself.
+                stdin=subprocess.PIPE,
             )
         targets = entry.file_of(model.model), entry.driver, worker.target
         self._ask(TIMEOUT, name, targets, model, train, runtime.device, load)
@@ -140,10 +155,12 @@ class BackendProcess(ChildProcess):
         *nothing: Arguments.args,
         **arguments: Arguments.kwargs,
     ) -> Result:
-        """Return what `function(backend, emit, **arguments)` returns in the child; `nothing` satisfies ParamSpec.
+        """Return what `function(backend, emit, **arguments)` returns in the child;
+        `nothing` satisfies ParamSpec.
 
-        `on_event` is given what the function emits. The process is ended where a message takes longer than `timeout`
-        seconds. Several threads may call; the process answers them one after another.
+        `on_event` is given what the function emits. The process is ended where a message takes
+        longer than `timeout` seconds. Several threads may call; the process answers them one after
+        another.
         """
         with self._asking:
             self.wait_until_open()
@@ -175,5 +192,12 @@ def unpickled(messages: IO[bytes]) -> tuple[str, Any]:
     try:
         kind, content = pickle.load(messages)
         return kind, content
-    except (pickle.UnpicklingError, ArithmeticError, AttributeError, ImportError, LookupError, TypeError) as error:
+    except (
+        pickle.UnpicklingError,
+        ArithmeticError,
+        AttributeError,
+        ImportError,
+        LookupError,
+        TypeError,
+    ) as error:
         raise ValueError(f"it is no message: {error}") from error

@@ -1,4 +1,5 @@
-"""Several backends side by side: their start, and translations of the same texts by one backend at a time."""
+"""Several backends side by side: their start,
+and translations of the same texts by one backend at a time."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
@@ -15,7 +16,8 @@ from common.errors import RosettaError
 from common.machine import cores
 from common.run import RunDirectory
 
-PROCESS_BYTES = 1 << 30  # memory that is to be free before one more process is started; none was seen to take more
+# Memory that is to be free before one more process is started; none was seen to take more.
+PROCESS_BYTES = 1 << 30
 
 Item = TypeVar("Item")
 
@@ -24,11 +26,12 @@ Item = TypeVar("Item")
 def start_side_by_side(
     items: Iterable[Item], launch: Callable[[Item], BackendProcess], at_once: int | None = None
 ) -> Iterator[Iterator[tuple[Item, "Future[BackendProcess]"]]]:
-    """Start a process for each item by `launch`; yield the pairs as soon as each is open. In the end all are ended.
+    """Start a process for each item by `launch`; yield the pairs as soon as each is open.
+    In the end all are ended.
 
-    The `result()` of an item is its process, or raises the reason why it could not be started. `launch` is called in
-    other threads. At most `at_once` processes are being started at any time; by default as many as there are cores
-    and memory for.
+    The `result()` of an item is its process, or raises the reason why it could not be started.
+    `launch` is called in other threads. At most `at_once` processes are being started at any time;
+    by default as many as there are cores and memory for.
     """
     at_once = at_once or max(1, min(cores(), psutil.virtual_memory().available // PROCESS_BYTES))
     processes: list[BackendProcess] = []
@@ -53,10 +56,12 @@ def start_side_by_side(
 
 
 class SideBySide:
-    """Backends with the weights of one run. One that fails is left out from then on. Several threads may ask."""
+    """Backends with the weights of one run. One that fails is left out from then on.
+    Several threads may ask."""
 
     def __init__(self, warn: Callable[[str], None]) -> None:
-        self.processes: dict[str, BackendProcess] = {}  # by backend, in the order in which they answer
+        # By backend, in the order in which they answer.
+        self.processes: dict[str, BackendProcess] = {}
         self.left_out: dict[str, str] = {}  # backends, and why
         self._warn = warn
 
@@ -70,10 +75,14 @@ class SideBySide:
         given: dict[str, list[Answer]] = {}
         for name, process in list(self.processes.items()):
             with self.leaving_out(name):
-                given[name] = request_answers(process, texts, beam=beam, alone=True, characters=characters)
+                given[name] = request_answers(
+                    process, texts, beam=beam, alone=True, characters=characters
+                )
         if not given:
             raise RosettaError(next(iter(self.left_out.values())))
-        return [{name: answers[row] for name, answers in given.items()} for row in range(len(texts))]
+        return [
+            {name: answers[row] for name, answers in given.items()} for row in range(len(texts))
+        ]
 
     @contextmanager
     def leaving_out(self, name: str) -> Iterator[None]:
@@ -89,12 +98,16 @@ class SideBySide:
 
 @contextmanager
 def open_side_by_side(
-    run: RunDirectory, weights: str, runtime: Runtime, names: Sequence[str], warn: Callable[[str], None]
+    run: RunDirectory,
+    weights: str,
+    runtime: Runtime,
+    names: Sequence[str],
+    warn: Callable[[str], None],
 ) -> Iterator[SideBySide]:
     """A run in these backends, once all are open; in the end their processes are ended.
 
-    They are started side by side. Each translates as soon as it is open, so that what a framework compiles is
-    compiled while others are started.
+    They are started side by side. Each translates as soon as it is open, so that what a framework
+    compiles is compiled while others are started.
     """
 
     def start(name: str) -> BackendProcess:

@@ -18,7 +18,8 @@ from common.weights import in_dtype, initial_state
 if TYPE_CHECKING:
     from backends.interface import Backend, Emit
 
-ROWS_AT_ONCE = 512  # rows that are decoded in one loop; bounds the memory, and the time between two events
+# Rows that are decoded in one loop; bounds the memory, and the time between two events.
+ROWS_AT_ONCE = 512
 
 
 class Candidate(msgspec.Struct, frozen=True):
@@ -39,9 +40,11 @@ class Answer(msgspec.Struct, frozen=True):
     """A backend's answer to one text."""
 
     candidates: tuple[Candidate, ...]  # at least one, the best first
-    milliseconds: float | None = None  # of decoding all texts of the batch; None: not timed, or a blank text
+    # Of decoding all texts of the batch; None: not timed, or a blank text.
+    milliseconds: float | None = None
     ended: bool = True  # False: decoding stopped at its greatest length
-    characters: tuple[Position, ...] = ()  # of the best candidate, with its end; only where they were asked for
+    # Of the best candidate, with its end; only where they were asked for.
+    characters: tuple[Position, ...] = ()
 
     @property
     def translation(self) -> str:
@@ -55,8 +58,13 @@ def load_run(backend: "Backend", run: RunDirectory, weights: str) -> None:
     """
     state, progress = run.read_state(weights, backend.config.dtype)
     if not progress.epoch:  # a run that `convert` made has no epochs either, and is trained
-        untrained = in_dtype(initial_state(run.model_config, run.train_config.seed), backend.config.dtype)
-        if all(np.array_equal(state.weights[name], weight) for name, weight in untrained.weights.items()):
+        untrained = in_dtype(
+            initial_state(run.model_config, run.train_config.seed), backend.config.dtype
+        )
+        if all(
+            np.array_equal(state.weights[name], weight)
+            for name, weight in untrained.weights.items()
+        ):
             raise CannotBeginError(
                 f"{run.path} has 0 epochs, so its weights are random; train it first: "
                 f"rosetta train --out {quoted(run.path)} --resume --epochs TOTAL"
@@ -74,11 +82,13 @@ def translate_texts(
     alone: bool = False,
     characters: bool = False,
 ) -> list[Answer]:
-    """Translate texts; return an answer to each, with the `beam` best candidates or, if None, the greedy one.
+    """Translate texts; return an answer to each, with the `beam` best candidates or,
+    if None, the greedy one.
 
-    A text that is longer than the width of the backend's characters is as wide as itself. `alone` decodes each text
-    by itself, so that its time is its own. It decodes the first text of each width once before, so that no time
-    includes what a framework compiles. With `characters`, answers have the probability of each character.
+    A text that is longer than the width of the backend's characters is as wide as itself. `alone`
+    decodes each text by itself, so that its time is its own. It decodes the first text of each
+    width once before, so that no time includes what a framework compiles. With `characters`,
+    answers have the probability of each character.
 
     Emits `translated`, the number of texts that are done, of all `sentences`.
     """
@@ -132,7 +142,9 @@ def _decoded(
         backend.decode(*sources, search)
         ids, scores = search.ids, search.scores.tolist()  # (N, beam, L), (N, beam)
     milliseconds = 1000 * (perf_counter() - begun)
-    all_probabilities = probabilities(backend, *sources, ids[:, 0]) if characters else None  # (N, L, V_dec)
+    all_probabilities = (
+        probabilities(backend, *sources, ids[:, 0]) if characters else None
+    )  # (N, L, V_dec)
     for row, (of_row, scores_of_row) in enumerate(zip(ids, scores, strict=True)):
         scored = zip(map(vocabulary.text_of, of_row), scores_of_row, strict=True)
         candidates = tuple(Candidate(text, score) for text, score in scored if score != -inf)
@@ -145,11 +157,16 @@ def _decoded(
         yield Answer(candidates, milliseconds, ended, tuple(positions))
 
 
-def probabilities(backend: "Backend", encoder_ids: Ids, encoder_lengths: Ids, decoded_ids: Ids) -> Array:
+def probabilities(
+    backend: "Backend", encoder_ids: Ids, encoder_lengths: Ids, decoded_ids: Ids
+) -> Array:
     """The probabilities (N, L, V_dec) of all characters at each position of decoded_ids (N, L).
 
-    One forward pass computes them. Its decoder reads the decoded characters, as the loop read them one by one.
+    One forward pass computes them. Its decoder reads the decoded characters,
+    as the loop read them one by one.
     """
     starts = np.full((len(decoded_ids), 1), backend.config.start_token)
-    batch = Batch.of_ids(backend.config, encoder_ids, encoder_lengths, np.hstack([starts, decoded_ids]))
+    batch = Batch.of_ids(
+        backend.config, encoder_ids, encoder_lengths, np.hstack([starts, decoded_ids])
+    )
     return backend.forward(batch)["probabilities"]

@@ -10,11 +10,14 @@ from backends.process.translate_in_child import Answer
 from common.run import RunDirectory
 
 
-def launch(run: RunDirectory, weights: str, runtime: Runtime, backend: str | None = None) -> BackendProcess:
-    """Start a backend's process that loads the `last` or `best` weights of a run, without waiting for it.
+def launch(
+    run: RunDirectory, weights: str, runtime: Runtime, backend: str | None = None
+) -> BackendProcess:
+    """Start a backend's process that loads the `last` or `best` weights of a run,
+    without waiting for it.
 
-    The backend is by default the run's own where it is installed, else another. Raises RosettaError where the process
-    cannot be started. Only that process reads the weights.
+    The backend is by default the run's own where it is installed, else another. Raises RosettaError
+    where the process cannot be started. Only that process reads the weights.
     """
     name = backend or of_run(run.backend)
     return BackendProcess(name, run.model_config, run.train_config, runtime, load=(run, weights))
@@ -31,14 +34,21 @@ def request_answers(
 ) -> list[Answer]:
     """Return the answer to each text; see `translate_in_child.translate_texts`.
 
-    Texts are in Unicode's form NFC, and their characters in the encoder's vocabulary. The timeout grows with the
-    texts and the beam. Raises RosettaError.
+    Texts are in Unicode's form NFC, and their characters in the encoder's vocabulary. The timeout
+    grows with the texts and the beam. Raises RosettaError.
     """
-    timeout, ask = timeout_for(sentences=len(texts) * (beam or 1)), translate_in_child.translate_texts
-    return process.call(ask, on_event, timeout, texts=list(texts), beam=beam, alone=alone, characters=characters)
+    timeout, ask = (
+        timeout_for(sentences=len(texts) * (beam or 1)),
+        translate_in_child.translate_texts,
+    )
+    return process.call(
+        ask, on_event, timeout, texts=list(texts), beam=beam, alone=alone, characters=characters
+    )
 
 
-def translations(process: BackendProcess, texts: Sequence[str], on_event: OnEvent | None = None) -> list[str]:
+def translations(
+    process: BackendProcess, texts: Sequence[str], on_event: OnEvent | None = None
+) -> list[str]:
     """Return the greedy translation of each text; see `request_answers`."""
     return [answer.translation for answer in request_answers(process, texts, on_event)]
 

@@ -1,11 +1,12 @@
-"""The two lanes' settings: what makes each framework faster, by how much, and the variables that set it.
+"""The two lanes' settings: what makes each framework faster,
+by how much, and the variables that set it.
 
 - `installed` sets nothing: a framework runs with its own defaults.
-- `tuned` sets the knobs whose measured effect lies above 1 with its whole interval. A knob is a group of variables.
-  Nothing is chosen while something is measured.
+- `tuned` sets the knobs whose measured effect lies above 1 with its whole interval. A knob is a
+  group of variables. Nothing is chosen while something is measured.
 
-`python -m benchmarks.tuning` measures the effects on the machine at hand, and writes a table that `rosetta bench
---tuned` takes in place of BUILT_IN.
+`python -m benchmarks.tuning` measures the effects on the machine at hand, and writes a table that
+`rosetta bench --tuned` takes in place of BUILT_IN.
 """
 
 import datetime
@@ -20,17 +21,21 @@ from common.files import LARGEST_JSON, read_at_most
 from common.machine import cores, has_quota, is_amd
 from common.text import count, listed, printable
 
-# These settings have glibc keep the memory that a step frees, in one arena, on huge pages where the system has them.
-# By default glibc returns it to the system, which maps and clears new pages for the next step.
+# These settings have glibc keep the memory that a step frees, in one arena, on huge pages where the
+# system has them. By default glibc returns it to the system, which maps and clears new pages for
+# the next step.
 TUNABLES = {"trim_threshold": 2**32, "mmap_max": 0, "arena_max": 1, "top_pad": 2**26, "hugetlb": 1}
-KEEP_MEMORY = {"GLIBC_TUNABLES": ":".join(f"glibc.malloc.{name}={value}" for name, value in TUNABLES.items())}
+KEEP_MEMORY = {
+    "GLIBC_TUNABLES": ":".join(f"glibc.malloc.{name}={value}" for name, value in TUNABLES.items())
+}
 
 # The variables that set the number of threads, by the framework that computes.
 THREADS = {engine_of(name): entry.threads for name, entry in TABLE.items() if entry.threads}
 
 
 Short = Annotated[str, msgspec.Meta(max_length=100)]
-Knob = Literal["threads", "library", "memory", "views", "xla"]  # variables set together; library: of matrices
+# Variables set together; library: of matrices.
+Knob = Literal["threads", "library", "memory", "views", "xla"]
 Ratio = Annotated[float, msgspec.Meta(gt=0, le=1e9)]
 
 
@@ -46,7 +51,9 @@ class Effect(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         if not self.low <= self.ratio <= self.high:
-            raise ValueError(f"the ratio {self.ratio} is outside its interval, {self.low} to {self.high}")
+            raise ValueError(
+                f"the ratio {self.ratio} is outside its interval, {self.low} to {self.high}"
+            )
 
     @property
     def helps(self) -> bool:
@@ -56,21 +63,30 @@ class Effect(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Tuning(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A table of effects that were measured on one machine, with one model."""
 
-    processor: Annotated[str, msgspec.Meta(max_length=200)]  # by its name, with its widest instructions
+    # By its name, with its widest instructions.
+    processor: Annotated[str, msgspec.Meta(max_length=200)]
     cores: Annotated[int, msgspec.Meta(ge=1, le=10**6)]
     effects: Annotated[tuple[Effect, ...], msgspec.Meta(min_length=1, max_length=100)]
     # The version of each package; empty where these were not kept.
-    versions: Annotated[dict[Short, Short], msgspec.Meta(max_length=100)] = msgspec.field(default_factory=dict)
+    versions: Annotated[dict[Short, Short], msgspec.Meta(max_length=100)] = msgspec.field(
+        default_factory=dict
+    )
     model: Short = "lstm"
 
     @property
     def origin(self) -> str:
         """The machine, the model and the days of measuring, in words."""
         days = sorted({str(effect.date) for effect in self.effects})
-        return f"{self.processor}, {count(self.cores, 'core')}, with {self.model}, on {listed(days)}"
+        return (
+            f"{self.processor}, {count(self.cores, 'core')}, with {self.model}, on {listed(days)}"
+        )
 
 
-FIRST, SECOND, THIRD = datetime.date(2026, 12, 1), datetime.date(2026, 12, 2), datetime.date(2026, 12, 6)
+FIRST, SECOND, THIRD = (
+    datetime.date(2026, 12, 1),
+    datetime.date(2026, 12, 2),
+    datetime.date(2026, 12, 6),
+)
 # Holds for a table of a processor that has no such knob, too.
 MKL_ON_AMD = Effect("paddle", "library", 2.297, 2.209, 2.388, FIRST)
 # The tables that a bench uses where it is given none, by model.
@@ -91,8 +107,9 @@ BUILT_IN = {
                 Effect("tensorflow", "threads", 0.957, 0.894, 1.025, SECOND),
                 Effect("tensorflow", "library", 1.007, 0.949, 1.069, SECOND),
                 Effect("tensorflow", "memory", 0.994, 0.937, 1.056, SECOND),
-                # Of an epoch with the compilations of its two shapes of batches. A step alone is 1.051 times
-                # (1.003 to 1.101) as fast, a compilation takes 2.2 s in place of 0.9, and an epoch 14 s.
+                # Of an epoch with the compilations of its two shapes of batches. A step alone is
+                # 1.051 times (1.003 to 1.101) as fast, a compilation takes 2.2 s in place of 0.9,
+                # and an epoch 14 s.
                 Effect("tensorflow", "xla", 0.888, 0.857, 0.919, SECOND),
             ),
         ),
@@ -137,7 +154,8 @@ BUILT_IN = {
 
 
 def read_tuning(path: Path) -> Tuning:
-    """Read a table that `python -m benchmarks.tuning` wrote. Raises CannotBeginError if the file is none."""
+    """Read a table that `python -m benchmarks.tuning` wrote.
+    Raises CannotBeginError if the file is none."""
     remedy = "; `python -m benchmarks.tuning` writes one"
     with refusing(f"{path} cannot be read", remedy):
         content = read_at_most(LARGEST_JSON, path)
@@ -165,22 +183,30 @@ def settings_by_knob(framework: str, threads: int) -> dict[Knob, dict[str, str]]
         # XLA compiles clusters of a step's operators, anew for each shape of a batch.
         settings["xla"] = {"TF_XLA_FLAGS": "--tf_xla_auto_jit=2 --tf_xla_cpu_global_jit"}
     if framework == "paddle":
-        # On a CPU the copy of a transposed view takes many times as long as a transposition (upstream 76533).
+        # On a CPU the copy of a transposed view takes many times as long
+        # as a transposition (upstream 76533).
         settings["views"] = {"FLAGS_use_stride_kernel": "0"}
     if framework == "paddle" and is_amd():
-        # Paddle bundles a version of MKL that takes a slow path on AMD processors unless this variable is set.
+        # Paddle bundles a version of MKL that takes a slow path
+        # on AMD processors unless this variable is set.
         settings["library"] = {"MKL_DEBUG_CPU_TYPE": "5"}
     return settings
 
 
-def tuned_variables(framework: str, threads: int | None = None, tuning: Tuning = BUILT_IN["lstm"]) -> dict[str, str]:
+def tuned_variables(
+    framework: str, threads: int | None = None, tuning: Tuning = BUILT_IN["lstm"]
+) -> dict[str, str]:
     """Variables of the knobs that help a framework by a table; empty where none does.
 
-    Numbers of threads are also set where `threads` is given, and where a control group has a quota, which frameworks
-    do not see.
+    Numbers of threads are also set where `threads` is given, and where a control group has a quota,
+    which frameworks do not see.
     """
     knobs = settings_by_knob(framework, threads or cores())
-    effects = {effect.knob: effect for effect in (MKL_ON_AMD, *tuning.effects) if effect.framework == framework}
+    effects = {
+        effect.knob: effect
+        for effect in (MKL_ON_AMD, *tuning.effects)
+        if effect.framework == framework
+    }
     helpful = {knob for knob, effect in effects.items() if effect.helps}
     if threads or has_quota():
         helpful.add("threads")
@@ -189,4 +215,8 @@ def tuned_variables(framework: str, threads: int | None = None, tuning: Tuning =
 
 def tuned_for_any(threads: int) -> dict[str, str]:
     """Variables of the knobs that help any framework, for a script whose framework is not known."""
-    return {name: value for framework in THREADS for name, value in tuned_variables(framework, threads).items()}
+    return {
+        name: value
+        for framework in THREADS
+        for name, value in tuned_variables(framework, threads).items()
+    }

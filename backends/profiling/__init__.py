@@ -1,7 +1,8 @@
-"""The time of a training step in a few parts, from the framework's own profiler, and facts of the framework.
+"""The time of a training step in a few parts, from the framework's own profiler,
+and facts of the framework.
 
-`NAME.py` has the functions of `Tools` for the framework NAME. A framework without this file has no profile, and few
-facts.
+`NAME.py` has the functions of `Tools` for the framework NAME.
+A framework without this file has no profile, and few facts.
 """
 
 from collections.abc import Callable, Iterable
@@ -14,7 +15,8 @@ from backends.interface import Backend, unreported
 from common.machine import allowed_cores
 from common.tensors import Batches
 
-# Words in the name of an LSTM's kernel or of a matrix product's, in lower case. ynn_fusion is XLA's on a CPU.
+# Words in the name of an LSTM's kernel or of a matrix product's,
+# in lower case. ynn_fusion is XLA's on a CPU.
 PRODUCTS = ("rnn", "lstm", "matmul", "gemm", "dot", "::mm", "::addmm", "::bmm", "ynn_fusion")
 
 
@@ -38,10 +40,12 @@ class Tools(Protocol):
     """The functions of a framework's file."""
 
     def traced(self, train: Callable[[], float], device: str) -> tuple[float, list[Kernel]]:
-        """Call `train` under the profiler; return what it returned and the kernels. Leaves no file."""
+        """Call `train` under the profiler; return what it returned and the kernels.
+        Leaves no file."""
 
     def describe(self, backend: Any) -> dict[str, Any]:
-        """`version`, `device` and `threads` as the framework reports them, and any `settings`: str, int or bool."""
+        """`version`, `device` and `threads` as the framework reports them,
+        and any `settings`: str, int or bool."""
 
 
 def tools(framework: str) -> Tools | None:
@@ -51,7 +55,8 @@ def tools(framework: str) -> Tools | None:
 
 
 def described(backend: Backend) -> dict[str, Any]:
-    """The facts that `Tools.describe` returns; without a framework's file, those that its process shows."""
+    """The facts that `Tools.describe` returns; without a framework's file,
+    those that its process shows."""
     if told := tools(backend.framework):
         return told.describe(backend)
     version = getattr(import_module(TABLE[backend.framework].package), "__version__", "not told")
@@ -59,7 +64,8 @@ def described(backend: Backend) -> dict[str, Any]:
 
 
 def profile(backend: Backend, batches: Batches) -> Profiled | None:
-    """Train on these batches under the framework's own profiler, if it has one here. Changes the weights."""
+    """Train on these batches under the framework's own profiler,
+    if it has one here. Changes the weights."""
     profiler = tools(backend.framework)
     if profiler is None:
         return None
@@ -69,7 +75,9 @@ def profile(backend: Backend, batches: Batches) -> Profiled | None:
 
     train()  # the first steps do more than later ones
     seconds, kernels = profiler.traced(train, backend.device)
-    products = covered(kernel for kernel in kernels if any(word in kernel.name.lower() for word in PRODUCTS))
+    products = covered(
+        kernel for kernel in kernels if any(word in kernel.name.lower() for word in PRODUCTS)
+    )
     return Profiled(seconds, products, covered(kernels) - products)
 
 

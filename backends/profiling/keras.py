@@ -33,7 +33,8 @@ def traced(train: Callable[[], float], device: str) -> tuple[float, list[Kernel]
         for line in plane.lines:
             for event in line.events:
                 name = plane.event_metadata[event.metadata_id].name
-                _, _, kind = name.partition(":")  # an operator's path and kind on the host; others enclose operators
+                # An operator's path and kind on the host; others enclose operators.
+                _, _, kind = name.partition(":")
                 if "/device:" in plane.name or kind.isidentifier():
                     began = line.timestamp_ns / 1e9 + event.offset_ps / 1e12
                     kernels.append(Kernel(kind or name, began, began + event.duration_ps / 1e12))
@@ -41,8 +42,9 @@ def traced(train: Callable[[], float], device: str) -> tuple[float, list[Kernel]
 
 
 def describe(backend: Any) -> dict[str, Any]:
-    """TensorFlow's function knows a number of threads that was set in Python only; otherwise it returns 0. Then the
-    number comes from the environment, or else is that of the cores: TensorFlow knows of no quota."""
+    """TensorFlow's function knows a number of threads that was set in Python only; otherwise it
+    returns 0. Then the number comes from the environment, or else is that of the cores: TensorFlow
+    knows of no quota."""
     if ENGINE != "tensorflow":
         described = tools(ENGINE).describe(backend)
         version, _, _ = described["version"].partition(",")

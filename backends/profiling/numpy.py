@@ -11,7 +11,8 @@ from backends.profiling import Kernel
 
 
 def traced(train: Callable[[], float], device: str) -> tuple[float, list[Kernel]]:
-    """Uses Python's profiler, since NumPy has none. It knows each function's time in all, which is told as one run.
+    """Uses Python's profiler, since NumPy has none. It knows each function's time in all,
+    which is told as one run.
 
     A product by `@` counts to its caller, so the loops of an LSTM are products.
     """
@@ -32,5 +33,8 @@ def describe(backend: Any) -> dict[str, Any]:
     return {
         "version": np.__version__,
         "device": backend.device,
-        "threads": max((pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"), default=1),
+        "threads": max(
+            (pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"),
+            default=1,
+        ),
     }

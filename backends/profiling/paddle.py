@@ -21,8 +21,11 @@ def traced(train: Callable[[], float], device: str) -> tuple[float, list[Kernel]
             event = events.pop()
             # Only an event on the host encloses others, or starts some on a device.
             on_device = not hasattr(event, "children_node")
-            events += [] if on_device else [*event.children_node, *event.runtime_node, *event.device_node]
-            # An operator takes more than its kernels where it copies views, which no kernel's event tells.
+            events += (
+                [] if on_device else [*event.children_node, *event.runtime_node, *event.device_node]
+            )
+            # An operator takes more than its kernels where it copies views,
+            # which no kernel's event tells.
             operator = event.name.endswith(" dygraph") or event.name.startswith("Local_")
             if on_device or operator or event.name.endswith(" kernel launch"):
                 name = "operator" if operator else event.name

@@ -1,1 +1,2 @@
-"""The page of `rosetta serve`: every backend translates what a visitor types, and shows how sure it was."""
+"""The page of `rosetta serve`: every backend translates what a visitor types,
+and shows how sure it was."""

@@ -1,7 +1,9 @@
-"""The page of `rosetta serve`, for this machine alone: every backend translates what a visitor types.
+"""The page of `rosetta serve`, for this machine alone:
+every backend translates what a visitor types.
 
-The server renders it, and a request changes nothing. A visitor's input is bounded, and shown as text. Other websites
-in the visitor's browser cannot read a response: a request under a foreign host name, as in DNS rebinding, is refused.
+The server renders it, and a request changes nothing. A visitor's input is bounded, and shown as
+text. Other websites in the visitor's browser cannot read a response: a request under a foreign host
+name, as in DNS rebinding, is refused.
 """
 
 import re
@@ -22,9 +24,11 @@ from common.sources import Sources
 from common.tensors import STOP, CharVocabulary
 from common.text import normalize, some_of
 
-LOCAL_NAMES = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:\d+)?", re.IGNORECASE)  # in a request's Host field
+# In a request's Host field.
+LOCAL_NAMES = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:\d+)?", re.IGNORECASE)
 LONGEST_QUESTION = 200  # characters
-SHADES = {0.9: "sure", 0.7: "likely", 0.5: "unsure", 0.0: "guess"}  # a character's class, by its least probability
+# A character's class, by its least probability.
+SHADES = {0.9: "sure", 0.7: "likely", 0.5: "unsure", 0.0: "guess"}
 STATIC = Path(__file__).parent / "static"
 HEADERS = {
     "Content-Security-Policy": (
@@ -49,10 +53,13 @@ class _Visit(BaseHTTPRequestHandler):
         """Refuse a request under another name than this machine's own."""
         if not super().parse_request():
             return False
-        self.request_version = "HTTP/1.0"  # whatever it claims, so that the answer has all of HEADERS
+        # Whatever it claims, so that the answer has all of HEADERS.
+        self.request_version = "HTTP/1.0"
         named = LOCAL_NAMES.fullmatch(self.headers.get("Host", "")) is not None
         if not named:
-            self.send_error(403, "This page answers under its own address alone, such as 127.0.0.1 or localhost")
+            self.send_error(
+                403, "This page answers under its own address alone, such as 127.0.0.1 or localhost"
+            )
         return named
 
     def do_GET(self) -> None:
@@ -66,7 +73,11 @@ class _Visit(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command == "GET":
             question = parse_qs(query).get("text", [""])[0]
-            content = self.server.page(question) if kind == "html" else (STATIC / "page.css").read_text("utf-8")
+            content = (
+                self.server.page(question)
+                if kind == "html"
+                else (STATIC / "page.css").read_text("utf-8")
+            )
             self.wfile.write(content.encode(errors="replace"))
 
     def do_HEAD(self) -> None:
@@ -95,7 +106,8 @@ class PageServer(ThreadingHTTPServer):
     def __init__(self, port: int, run: str, vocabulary: CharVocabulary, sources: Sources) -> None:
         self.run, self.vocabulary, self.sources = run, vocabulary, sources
         with refusing(
-            f"the page cannot be served at port {port}", "; choose another --port, such as 0 for any free one"
+            f"the page cannot be served at port {port}",
+            "; choose another --port, such as 0 for any free one",
         ):
             super().__init__(("127.0.0.1", port), _Visit)
 
@@ -116,7 +128,10 @@ class PageServer(ThreadingHTTPServer):
     def answers(self, question: str) -> Iterator[str]:
         """A row for each backend, then notes on the translations."""
         if len(question) > LONGEST_QUESTION:
-            yield notice(f"The sentence has {len(question):,} characters; at most {LONGEST_QUESTION} are translated.")
+            yield notice(
+                f"The sentence has {len(question):,} characters; at most "
+                f"{LONGEST_QUESTION} are translated."
+            )
             return
         written = self.sources.as_written(question)
         if unknown := sorted(self.vocabulary.lacks(written)):
@@ -133,7 +148,9 @@ class PageServer(ThreadingHTTPServer):
             yield answer_row(name, answer)
         for name, why in self.backends.left_out.items():
             yield row(name, note=f"left out: {why}")
-        doubts = dict.fromkeys(self.sources.doubt(text, answer.translation) for answer in answers.values())
+        doubts = dict.fromkeys(
+            self.sources.doubt(text, answer.translation) for answer in answers.values()
+        )
         yield from (notice(f"{doubt[0].upper()}{doubt[1:]}.") for doubt in doubts if doubt)
 
     def handle_error(self, request: Any, client_address: Any) -> None:

@@ -1,15 +1,16 @@
 """`keras:example`: the official Keras example's own way behind Rosetta's interface.
 
-It runs on TensorFlow; `keras:on-jax` and `keras:on-torch` are the same program under Keras's other engines. Its
-process names the engine in KERAS_BACKEND.
+It runs on TensorFlow; `keras:on-jax` and `keras:on-torch` are the same program under Keras's other
+engines. Its process names the engine in KERAS_BACKEND.
 
-The program holds whole one-hot tensors in memory, trains by `compile` and `fit`, builds models anew for sampling, and
-decodes by `predict` in a Python loop, one sentence and one character at a time. It starts from the same weights as
-all backends, its optimizer has the same constants, and its epochs have the same order. It is compared with the
-reference in float32 only, in which it trains.
+The program holds whole one-hot tensors in memory, trains by `compile` and `fit`, builds models anew
+for sampling, and decodes by `predict` in a Python loop, one sentence and one character at a time.
+It starts from the same weights as all backends, its optimizer has the same constants, and its
+epochs have the same order. It is compared with the reference in float32 only, in which it trains.
 
-The functions are those of a model file, under the same names, but for `loss_of`, `train_step` and `evaluate_step`, in
-place of which stand `fit` and `evaluate`. Tensors are NumPy arrays, which Keras converts.
+The functions are those of a model file, under the same names, but for `loss_of`, `train_step` and
+`evaluate_step`, in place of which stand `fit` and `evaluate`. Tensors are NumPy arrays, which Keras
+converts.
 """
 
 from collections.abc import Sequence
@@ -43,11 +44,14 @@ class Seq2Seq:
         self.encoder = keras.Model(encoder_inputs, [state_h, state_c])
         states_inputs = [keras.Input(shape=(latent_dim,)), keras.Input(shape=(latent_dim,))]
         decoder_outputs, state_h, state_c = decoder(decoder_inputs, initial_state=states_inputs)
-        self.decoder = keras.Model([decoder_inputs, *states_inputs], [dense(decoder_outputs), state_h, state_c])
+        self.decoder = keras.Model(
+            [decoder_inputs, *states_inputs], [dense(decoder_outputs), state_h, state_c]
+        )
 
     @cached_property
     def keeping(self) -> keras.Model:
-        """A fourth model, whose optimizer keeps the gradients that it is given: `train_on_batch` returns none."""
+        """A fourth model, whose optimizer keeps the gradients that it is given:
+        `train_on_batch` returns none."""
         model = keras.Model(self.training.inputs, self.training.outputs)
         model.compile(GradientKeeper(0.0), "categorical_crossentropy")
         return model
@@ -78,8 +82,13 @@ def prepare(dtype: str = "float32", device: str = "cpu") -> None:
 
 
 def named(variables: Sequence[keras.Variable]) -> dict[str, keras.Variable]:
-    """Variables that stand in the order of the layers, by the names of the weights that they belong to."""
-    names = [f"{layer}/{kind}" for layer in ("encoder", "decoder") for kind in ("kernel", "recurrent_kernel", "bias")]
+    """Variables that stand in the order of the layers,
+    by the names of the weights that they belong to."""
+    names = [
+        f"{layer}/{kind}"
+        for layer in ("encoder", "decoder")
+        for kind in ("kernel", "recurrent_kernel", "bias")
+    ]
     return dict(zip([*names, "dense/kernel", "dense/bias"], variables, strict=True))
 
 
@@ -92,10 +101,17 @@ class RMSprop:
     """Keras's own, which `compile` makes, with these constants."""
 
     def __init__(self, model: Seq2Seq, learning_rate: float, rho: float, epsilon: float) -> None:
-        model.training.compile(optimizer="rmsprop", loss="categorical_crossentropy", metrics=["accuracy"])
+        model.training.compile(
+            optimizer="rmsprop", loss="categorical_crossentropy", metrics=["accuracy"]
+        )
         self.of_model = model.training.optimizer
-        self.of_model.learning_rate, self.of_model.rho, self.of_model.epsilon = learning_rate, rho, epsilon
-        self.of_model.build(model.training.trainable_variables)  # usually the first step makes its variables
+        self.of_model.learning_rate, self.of_model.rho, self.of_model.epsilon = (
+            learning_rate,
+            rho,
+            epsilon,
+        )
+        # Usually the first step makes its variables.
+        self.of_model.build(model.training.trainable_variables)
 
     @property
     def mean_squares(self) -> list[keras.Variable]:
@@ -122,7 +138,9 @@ def gradients(model: Seq2Seq, batch: Batch) -> tuple[float, None, dict[str, kera
 
 def forward(model: Seq2Seq, batch: Batch) -> tuple[Array, ...]:
     """Probabilities (N, T_dec, V_dec) and the encoder's states."""
-    probabilities = model.training.predict([batch.encoder_input_data, batch.decoder_input_data], verbose=0)
+    probabilities = model.training.predict(
+        [batch.encoder_input_data, batch.decoder_input_data], verbose=0
+    )
     return probabilities, *start(model, batch.encoder_input_data)
 
 
@@ -133,7 +151,9 @@ def start(model: Seq2Seq, encoder_input_data: Array, encoder_lengths: None = Non
 
 def step(model: Seq2Seq, decoder_input_data: Array, *states: Array) -> tuple[Array, ...]:
     """One character (N, V_dec) further: log-probabilities (N, V_dec) and the next states."""
-    output_tokens, *next_states = model.decoder.predict([decoder_input_data[:, None], *states], verbose=0)
+    output_tokens, *next_states = model.decoder.predict(
+        [decoder_input_data[:, None], *states], verbose=0
+    )
     with np.errstate(divide="ignore"):
         return np.log(output_tokens[:, -1]), *next_states
 
@@ -165,16 +185,21 @@ class Example(Backend):
     def __init__(self, file: Any, model: ModelConfig, *rest: Any) -> None:
         """Raises CannotBeginError where padding is masked."""
         if model.padding != "space":
-            raise CannotBeginError("keras:example pads with spaces, as the example does; leave out --padding")
+            raise CannotBeginError(
+                "keras:example pads with spaces, as the example does; leave out --padding"
+            )
         super().__init__(file, model, *rest)
         self.mean_squares()  # compiles the model, which evaluating needs, too
         self.own_settings = {"jit_compile": self.model.training.jit_compile}
 
     def train(self, batches: Batches, on_step: OnStep) -> Metrics:
         steps = StepRecorder(on_step)
-        inputs, targets = self._arguments(batches.whole())  # of all rows, made before `fit` begins, as in the example
+        # Of all rows, made before `fit` begins, as in the example.
+        inputs, targets = self._arguments(batches.whole())
         size, training = batches.batch_size, self.model.training
-        training.fit(inputs, targets, batch_size=size, epochs=1, shuffle=False, verbose=0, callbacks=[steps])
+        training.fit(
+            inputs, targets, batch_size=size, epochs=1, shuffle=False, verbose=0, callbacks=[steps]
+        )
         # `fit` counts no right answers among the real characters.
         return steps.metrics(batches, correct_real=[np.nan] * len(steps.losses))
 
@@ -203,7 +228,8 @@ class Example(Backend):
 
 
 class StepRecorder(keras.callbacks.Callback):
-    """Records each step's own loss and accuracy, which Keras averages over the epoch, and when the steps ended."""
+    """Records each step's own loss and accuracy, which Keras averages over the epoch,
+    and when the steps ended."""
 
     def __init__(self, on_step: OnStep | None) -> None:
         super().__init__()
@@ -233,4 +259,5 @@ class StepRecorder(keras.callbacks.Callback):
         sums = [batch.sums for batch in batches.part(0, len(self.losses))]
         means = np.array([self.losses, self.accuracies]) * [weight_sum for weight_sum, _ in sums]
         counts = np.stack([*means, correct_real], axis=1)
-        return Metrics.of(counts, sums, [*self.stamps, self.stamps[-1]])  # counts are read back within the steps
+        # Counts are read back within the steps.
+        return Metrics.of(counts, sums, [*self.stamps, self.stamps[-1]])

@@ -1,9 +1,10 @@
 """A bench: a race of our own backends, with parity before it, and with decoding and profiles.
 
-- A round starts one process for every row in either lane, has them take turns and ends them. Each round has new
-  processes, since two processes of the same program differ in speed.
-- The question comes first: training steps in three rounds. From the third round on the rows take turns of decoding,
-  too, and profiles tell why one row is slower. Rounds go on until intervals are as narrow as asked.
+- A round starts one process for every row in either lane, has them take turns and ends them. Each
+  round has new processes, since two processes of the same program differ in speed.
+- The question comes first: training steps in three rounds. From the third round on the rows take
+  turns of decoding, too, and profiles tell why one row is slower. Rounds go on until intervals are
+  as narrow as asked.
 - Where sizes vary, a round starts the rows of one combination of sizes, and nothing is decoded.
 """
 
@@ -41,11 +42,12 @@ from common.settings import ModelConfig
 from common.tensors import Batch, Batches, epoch_batches, model_config
 from common.weights import Arrays, in_dtype
 
-ROW_BYTES = 3 << 28  # memory that is to be free for a row's process: of eight rows they took 0.4 to 1 GB
+# Memory that is to be free for a row's process: of eight rows they took 0.4 to 1 GB.
+ROW_BYTES = 3 << 28
 DECODING_ROUNDS = 3  # rounds with turns of decoding, from the third one on
 STARTED_AT_ONCE = 2  # number of processes that are started at the same time, after the first round
-# Allowances, in steps of the row: decoding the shown sentences, a profile, and a call that decodes a sentence in the
-# official example.
+# Allowances, in steps of the row: decoding the shown sentences, a profile, and a call that decodes
+# a sentence in the official example.
 IN_A_BATCH, PROFILING, ONE_BY_ONE = 30, 40, 20
 CHECKING_SECONDS = 7.0  # for each backend: its parity with the reference, on a machine of two cores
 CHECKING = "checking that all compute the same"
@@ -56,16 +58,23 @@ class Benchmark(Rounds[BackendRunner]):
 
     usual_start = 3.0
 
-    def __init__(self, measurement: Measurement, material: Material, sentences: Sentences | None) -> None:
+    def __init__(
+        self, measurement: Measurement, material: Material, sentences: Sentences | None
+    ) -> None:
         """Without `sentences`, as where sizes vary, training alone is measured."""
         assert measurement.plan.training
-        self.training, self.material, self.sentences = measurement.plan.training, material, sentences
+        self.training, self.material, self.sentences = (
+            measurement.plan.training,
+            material,
+            sentences,
+        )
         super().__init__(measurement, self.training.settings.seed)
         self.rows = self.plan.rows
         # Rows whose sentences are shown and whose steps are profiled: those in the tuned lane.
         self.tuned = [n for n, row in enumerate(self.rows) if not row.installed]
         self.epoch_of = cache(self._epoch)  # by the row's index
-        # The reference's weights after the first steps, and its translations of a batch that is timed.
+        # The reference's weights after the first steps,
+        # and its translations of a batch that is timed.
         self.expected: tuple[Arrays, NDArray[np.integer]] | None = None
 
     def _measure(self) -> None:
@@ -73,8 +82,9 @@ class Benchmark(Rounds[BackendRunner]):
         needed, available = most * ROW_BYTES, psutil.virtual_memory().available
         if available < needed:
             raise CannotBeginError(
-                f"{most} processes need about {needed / 1e9:.1f} GB of memory, and {available / 1e9:.1f} GB are "
-                "available; close programs, or name fewer with --backends"
+                f"{most} processes need about {needed / 1e9:.1f} GB of memory, and "
+                f"{available / 1e9:.1f} GB are available; close programs, or name fewer with "
+                "--backends"
             )
         self._certify()
         super()._measure()
@@ -85,8 +95,9 @@ class Benchmark(Rounds[BackendRunner]):
     def _certify(self) -> None:
         """Compare each backend with the reference, and record the certificates.
 
-        A lane changes no mathematics, so one comparison is of a backend's rows in both. Of sizes that vary, only the
-        units make another model. Nothing is timed, so backends are compared side by side.
+        A lane changes no mathematics, so one comparison is of a backend's rows in both. Of sizes
+        that vary, only the units make another model. Nothing is timed, so backends are compared
+        side by side.
         """
         model = self.training.model
         alike: dict[int, dict[str, list[int]]] = {}  # rows by units and backend
@@ -96,12 +107,18 @@ class Benchmark(Rounds[BackendRunner]):
             self.status(f"starting {', '.join(rows)}")
             size = WHOLE if self.plan.within < CAREFUL else QUICK
             runtime = Runtime(self.training.threads, self.training.device, shell=False)
-            with Cases(self.training.data, self.training.settings, units, size, runtime, model=model) as cases:
+            with Cases(
+                self.training.data, self.training.settings, units, size, runtime, model=model
+            ) as cases:
                 status = partial(self.status, CHECKING)
-                parity = compare_backends(cases, [*rows], ["float32"], Parity(), status, at_once=cores())
+                parity = compare_backends(
+                    cases, [*rows], ["float32"], Parity(), status, at_once=cores()
+                )
             for name, indices in rows.items():
                 for index in indices:
-                    self.measurement.append(Certified(index, parity.certificates[Subject(name, "float32")]))
+                    self.measurement.append(
+                        Certified(index, parity.certificates[Subject(name, "float32")])
+                    )
 
         if self.sentences:
             self._ask_reference(self.sentences)
@@ -113,7 +130,10 @@ class Benchmark(Rounds[BackendRunner]):
         with BackendProcess(REFERENCE, model, self.training.settings, runtime) as process:
             exact = replace(epoch, corpus=replace(epoch.corpus, dtype="float64"))
             weights = process.call(measure_in_child.train_first_steps, epoch=exact)
-            state, batch = in_dtype(sentences.state, "float64"), replace(sentences.timed["batch"], dtype="float64")
+            state, batch = (
+                in_dtype(sentences.state, "float64"),
+                replace(sentences.timed["batch"], dtype="float64"),
+            )
             self.expected = weights, process.call(measure_in_child.decode, state=state, batch=batch)
 
     # Starting processes
@@ -123,11 +143,16 @@ class Benchmark(Rounds[BackendRunner]):
     ) -> tuple[list[BackendRunner], list[Start]]:
         names = ", ".join(self.rows[index].label for index in sorted(indices))
         self.status(starting := f"starting {names} for round {number} of new processes")
-        at_once = 1 if number == 1 else STARTED_AT_ONCE  # starts are timed in the first round, one after the other
+        # Starts are timed in the first round, one after the other.
+        at_once = 1 if number == 1 else STARTED_AT_ONCE
         live, seconds, first = [], [], quiet.now()
         began = first
-        for index, process in stack.enter_context(start_side_by_side(indices, self._launch, at_once)):
-            runner = BackendRunner(index, process.result(), self.epoch_of(index), counts=self.counts)
+        for index, process in stack.enter_context(
+            start_side_by_side(indices, self._launch, at_once)
+        ):
+            runner = BackendRunner(
+                index, process.result(), self.epoch_of(index), counts=self.counts
+            )
             if self.sentences:
                 runner.state, runner.sources = self.sentences.state, self.sentences.timed
             live.append(runner)
@@ -155,8 +180,8 @@ class Benchmark(Rounds[BackendRunner]):
     def _epoch(self, index: int) -> Batches:
         """The batches that a row trains on, without a last one that is not full.
 
-        Where the length of sentences varies they are of random characters, since only their number matters to the
-        time of a step.
+        Where the length of sentences varies they are of random characters, since only their number
+        matters to the time of a step.
         """
         row, settings = self.rows[index], self.training.settings
         size, rows = row.sizes.get("batch-size", settings.batch_size), self.material.training_rows
@@ -172,7 +197,11 @@ class Benchmark(Rounds[BackendRunner]):
         For a size that was not measured yet it is a guess from the most expensive measured one.
         """
         row, known = self.rows[index], self.step_seconds.get(index)
-        alike = {n: s for n, s in self.step_seconds.items() if row.sizes and self.rows[n].backend == row.backend}
+        alike = {
+            n: s
+            for n, s in self.step_seconds.items()
+            if row.sizes and self.rows[n].backend == row.backend
+        }
         if known or not alike:
             return known or super()._step(index)
         dearest = max(alike, key=lambda n: alike[n])
@@ -180,7 +209,9 @@ class Benchmark(Rounds[BackendRunner]):
 
     # After the turns of training
 
-    def _after_turns(self, live: Sequence[BackendRunner], number: int, rng: np.random.Generator) -> None:
+    def _after_turns(
+        self, live: Sequence[BackendRunner], number: int, rng: np.random.Generator
+    ) -> None:
         if self.expected:
             self._check(live, number)
         if self.sentences and self._used >= LEAST_ROUNDS:
@@ -191,33 +222,45 @@ class Benchmark(Rounds[BackendRunner]):
         """Compare the steps of processes whose turns of training are over with the reference's."""
         assert self.expected
         self.status("checking that the timed processes compute the same")
-        for runner in live:  # one after another, since threads that spin at barriers share cores badly
+        # One after another, since threads that spin at barriers share cores badly.
+        for runner in live:
             weights = runner.process.call(measure_in_child.train_first_steps)
             differences = [weights[name] - expected for name, expected in self.expected[0].items()]
-            # Root mean squares, since rounding takes single units of the Transformer across ReLU's corner.
+            # Root mean squares, since rounding takes single units
+            # of the Transformer across ReLU's corner.
             errors = [np.sqrt(np.square(difference).mean()) for difference in differences]
             error = float(np.max(errors)) / self.training.settings.learning_rate
-            self.measurement.append(Checked(runner.row, number, "training", error if isfinite(error) else None))
+            self.measurement.append(
+                Checked(runner.row, number, "training", error if isfinite(error) else None)
+            )
 
     def _decode(self, live: Sequence[BackendRunner], number: int, rng: np.random.Generator) -> None:
-        """Decode the shown sentences in each tuned row that has not done so, and take turns of decoding.
+        """Decode the shown sentences in each tuned row that has not done so,
+        and take turns of decoding.
 
-        The official example decodes one sentence at a time and is slow, so it has turns of a sentence alone.
+        The official example decodes one sentence at a time and is slow,
+        so it has turns of a sentence alone.
         """
         assert self.sentences
-        batched = [runner for runner in live if lookup(self.rows[runner.row].backend).decodes_batches]
+        batched = [
+            runner for runner in live if lookup(self.rows[runner.row].backend).decodes_batches
+        ]
         decoded = {line.row for line in self.measurement.of_kind(Decoded)}
         for runner in batched:
             wanted = runner.row in self.tuned and runner.row not in decoded
             if wanted and self.left >= IN_A_BATCH * runner.step_seconds:
                 self.status(f"decoding sentences in {self.rows[runner.row].label}")
                 scored = not any(line.scores for line in self.measurement.of_kind(Decoded))
-                self.measurement.append(self.sentences.decoded_by(runner.process, runner.row, scored))
+                self.measurement.append(
+                    self.sentences.decoded_by(runner.process, runner.row, scored)
+                )
         if len({line.number for line in self.measurement.rounds("alone")}) >= DECODING_ROUNDS:
             return
         for work in self.sentences.timed:
             decoders = batched if work == "batch" else live
-            slow = sum(2 * ONE_BY_ONE * runner.step_seconds for runner in decoders if runner not in batched)
+            slow = sum(
+                2 * ONE_BY_ONE * runner.step_seconds for runner in decoders if runner not in batched
+            )
             calls = sum(BETWEEN + 2 * AT_LEAST + 2 * runner.step_seconds for runner in decoders)
             if decoders and self.left >= self.stretch * (slow + calls):
                 began, say = quiet.now(), partial(self.status, "decoding in turns")
@@ -235,7 +278,9 @@ class Benchmark(Rounds[BackendRunner]):
             wanted = runner.row in self.tuned and runner.row not in profiled
             if wanted and self.left >= PROFILING * runner.step_seconds:
                 self.status(f"profiling {self.rows[runner.row].label}")
-                if profile := runner.process.call(measure_in_child.profile_steps, steps=PROFILED_STEPS):
+                if profile := runner.process.call(
+                    measure_in_child.profile_steps, steps=PROFILED_STEPS
+                ):
                     self.measurement.append(RowProfile(runner.row, profile))
 
 
@@ -250,18 +295,23 @@ def opened_benchmark(path: Path, plan: Plan, decodes: bool = True) -> Benchmark:
     largest = max(training.axes.get("batch-size", [training.settings.batch_size]))
     if largest > len(material.training_rows):
         raise CannotBeginError(
-            f"a batch of {largest} is larger than the {len(material.training_rows)} pairs that are trained on; give "
-            "a smaller one, or a larger corpus"
+            f"a batch of {largest} is larger than the {len(material.training_rows)} pairs that are "
+            "trained on; give a smaller one, or a larger corpus"
         )
     text, sentences = Text(material.sha256, len(material.training_rows)), None
     if decodes and not training.axes:
-        sentences = Sentences(material, training.latent_dim, training.model, training.run, training.settings.seed)
-        text = Text(text.sha256, text.training_rows, sentences.weights, sentences.digest, sentences.shown)
+        sentences = Sentences(
+            material, training.latent_dim, training.model, training.run, training.settings.seed
+        )
+        text = Text(
+            text.sha256, text.training_rows, sentences.weights, sentences.digest, sentences.shown
+        )
     return Benchmark(Measurement.begin(path, plan, text), material, sentences)
 
 
 def _cost(row: Row) -> int:
-    """Cost of a step, to compare with other sizes of the same backend: matrices grow with the square of the units."""
+    """Cost of a step, to compare with other sizes of the same backend:
+    matrices grow with the square of the units."""
     return prod(row.sizes.values()) * row.sizes.get("latent-dim", 1)
 
 
@@ -272,5 +322,8 @@ def random_rows(length: int, count: int, model: ModelConfig, seed: int) -> Batch
     def ids(tokens: int, width: int) -> NDArray[np.integer]:
         return rng.integers(tokens, size=(count, width), dtype=np.min_scalar_type(tokens))
 
-    encoder_ids, decoder_ids = ids(model.num_encoder_tokens, length), ids(model.num_decoder_tokens, length + 1)
+    encoder_ids, decoder_ids = (
+        ids(model.num_encoder_tokens, length),
+        ids(model.num_decoder_tokens, length + 1),
+    )
     return Batch.of_ids(model, encoder_ids, np.full(count, length, np.int32), decoder_ids)

@@ -1,10 +1,12 @@
-"""The measurement: JSON lines with the raw measurements of a bench or a race. All results are derived from it.
+"""The measurement: JSON lines with the raw measurements of a bench or a race.
+All results are derived from it.
 
 - Each line is an object of a class of `benchmarks.schema`.
-- Lines are only appended, and each is synced to disk. If measuring is killed, at most the last line is incomplete
-  ("torn"). Readers ignore it, so a measurement that was cut is shown as far as it goes.
-- `Measurement.read` checks each line against its class and its rows against the plan. A measurement that passes has
-  results and a page.
+- Lines are only appended, and each is synced to disk. If measuring is killed, at most the last line
+  is incomplete ("torn"). Readers ignore it, so a measurement that was cut is shown as far as it
+  goes.
+- `Measurement.read` checks each line against its class and its rows against the plan. A measurement
+  that passes has results and a page.
 """
 
 import os
@@ -38,11 +40,14 @@ class Measurement:
     def begin(cls, path: Path, plan: Plan, text: Text | None = None) -> Self:
         """Begin a new measurement here and now. Raises as `create` does."""
         started = datetime.now(UTC).replace(microsecond=0)
-        return cls.create(path, Head(machine=describe_machine(), started=started, plan=plan, text=text))
+        return cls.create(
+            path, Head(machine=describe_machine(), started=started, plan=plan, text=text)
+        )
 
     @classmethod
     def create(cls, path: Path, head: Head) -> Self:
-        """Write a new file with the head. Raises CannotBeginError if that is impossible or something is there."""
+        """Write a new file with the head. Raises CannotBeginError
+        if that is impossible or something is there."""
         refuse_existing(path, "choose another --out")
         try:
             line = _line_of(path, head)
@@ -51,20 +56,24 @@ class Measurement:
         with refusing(f"{path} cannot be written"):
             make_folder(path.parent)
             write_atomically(path, line)
-        return cls.read(path)  # a file that cannot be read again is refused before anything is measured
+        # A file that cannot be read again is refused before anything is measured.
+        return cls.read(path)
 
     @classmethod
     def read(cls, path: Path) -> Self:
         """Read a measurement; a torn last line is left out.
 
-        Raises CannotBeginError if the file cannot be read or is no measurement, RosettaError if it is damaged.
+        Raises CannotBeginError if the file cannot be read or is no measurement,
+        RosettaError if it is damaged.
         """
         lines: list[Any] = []
         where = ""
         with refusing(f"{path} cannot be read", "; `rosetta bench` makes one"):
             content = read_at_most(MOST_BYTES, path)
         if not (content.startswith(b"{") and b"\n" in content):
-            raise CannotBeginError(f"{path} is no measurement; expected what `rosetta bench` or `rosetta race` wrote")
+            raise CannotBeginError(
+                f"{path} is no measurement; expected what `rosetta bench` or `rosetta race` wrote"
+            )
         try:
             for number, line in enumerate(content.split(b"\n")[:-1], 1):
                 where = f" in line {number}"
@@ -115,7 +124,8 @@ class Measurement:
 
 
 def append_line(path: Path, line: Line) -> None:
-    """Append a line and wait until it is on disk. Raises RosettaError and writes nothing if it is no valid line."""
+    """Append a line and wait until it is on disk.
+    Raises RosettaError and writes nothing if it is no valid line."""
     content = _line_of(path, line)
     with open(path, "ab") as file:
         file.write(content)
@@ -129,7 +139,9 @@ def _line_of(path: Path, line: Line) -> bytes:
         content = msgspec.json.encode(line)
         msgspec.json.decode(content, type=type(line))
     except (ValueError, OverflowError) as error:  # among others for a path that is not UTF-8
-        raise RosettaError(f"{path} cannot hold what was measured or planned: {shown_text(error)}") from error
+        raise RosettaError(
+            f"{path} cannot hold what was measured or planned: {shown_text(error)}"
+        ) from error
     return content + b"\n"
 
 

@@ -1,4 +1,5 @@
-"""Proof that two scripts of a race compute the same, by the package rosetta-diff, which may be missing."""
+"""Proof that two scripts of a race compute the same,
+by the package rosetta-diff, which may be missing."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,7 +12,9 @@ from common.errors import CannotBeginError, RosettaError, refusing
 if TYPE_CHECKING:
     from rosetta_diff.pair.mapping import MappingFile as MappingFile  # race.py takes it from here
 
-NOT_INSTALLED = "the package rosetta-diff, which compares records, is not installed; try: pip install ./porting"
+NOT_INSTALLED = (
+    "the package rosetta-diff, which compares records, is not installed; try: pip install ./porting"
+)
 MOST_REASONS = 20
 
 
@@ -20,7 +23,8 @@ def can_compare() -> bool:
 
 
 def read_mapping(path: Path) -> "MappingFile":
-    """Raises CannotBeginError for a file that holds no mapping, and where rosetta-diff is missing."""
+    """Raises CannotBeginError for a file that holds no mapping,
+    and where rosetta-diff is missing."""
     if not can_compare():
         raise CannotBeginError(NOT_INSTALLED)
     from rosetta_diff.helpers import DiffError
@@ -33,7 +37,8 @@ def read_mapping(path: Path) -> "MappingFile":
 
 
 def keep_record(label: str, record: Path, copy: Path) -> None:
-    """Copy the record of a script, since the next script may write its own over it. Raises RosettaError."""
+    """Copy the record of a script, since the next script may write its own over it.
+    Raises RosettaError."""
     with refusing(f"{label} names {record} as its record, which cannot be read", kind=RosettaError):
         copytree(record, copy, ignore=not_of_a_record)
 
@@ -42,7 +47,11 @@ def not_of_a_record(folder: str, names: list[str]) -> list[str]:
     """Names in a folder that are no part of a record. A script may call any folder its record."""
     from rosetta_record.folder import CONTROL
 
-    return [name for name in names if name not in ("record.json", CONTROL) and not name.endswith(".safetensors")]
+    return [
+        name
+        for name in names
+        if name not in ("record.json", CONTROL) and not name.endswith(".safetensors")
+    ]
 
 
 def proof(row: int, left: Path, right: Path, mapping: "MappingFile | None") -> Proof:
@@ -60,5 +69,7 @@ def proof(row: int, left: Path, right: Path, mapping: "MappingFile | None") -> P
         why = [sentence[:MOST_OF_A_SENTENCE] for sentence in (*diff.explanation, *causes)]
         return Proof(row, "differs", diff.compared, None, why[:MOST_REASONS])
     if not diff.passed:
-        return Proof(row, "not compared", diff.compared, None, [diff.why_failed[:MOST_OF_A_SENTENCE]])
+        return Proof(
+            row, "not compared", diff.compared, None, [diff.why_failed[:MOST_OF_A_SENTENCE]]
+        )
     return Proof(row, "same", diff.compared, max(check.error for check in diff.checks))

@@ -17,7 +17,8 @@ from common.files import scratch_folder
 if TYPE_CHECKING:
     from benchmarks.measure.proof import MappingFile
 
-RACE_WITHIN = 0.03  # half-width that intervals must reach, as a share, unless --within says otherwise
+# half-width that intervals must reach, as a share, unless --within says otherwise
+RACE_WITHIN = 0.03
 RACE_BUDGET = 300.0  # seconds
 MOST_SCRIPTS = 20
 
@@ -25,7 +26,8 @@ MOST_SCRIPTS = 20
 class Race(Rounds[Script]):
     """A race in progress. `mapping` pairs the weights of the records."""
 
-    timed_seconds = 0.75  # longer than a bench's: scripts start sooner, so turns are most of the time
+    # Longer than a bench's: scripts start sooner, so turns are most of the time.
+    timed_seconds = 0.75
 
     def __init__(
         self,
@@ -36,7 +38,9 @@ class Race(Rounds[Script]):
         self.mapping = mapping
         self.records: dict[int, Path] = {}  # copies of the records that scripts made, by row
 
-    def _opened(self, stack: ExitStack, indices: Sequence[int], number: int) -> tuple[list[Script], list[Start]]:
+    def _opened(
+        self, stack: ExitStack, indices: Sequence[int], number: int
+    ) -> tuple[list[Script], list[Start]]:
         """One after another, since scripts may write the same files when they start."""
         live: list[Script] = []
         starts, first = [], quiet.now()
@@ -54,13 +58,17 @@ class Race(Rounds[Script]):
             starts.append(script.warm_up(seconds))
             live.append(script)
             self._refuse_slow_starts(len(live), len(indices), first)
-        if uneven(turn for line in self.measurement.rounds() for cycle in line.cycles for turn in cycle):
-            for script in live:  # all do the same steps, so the slowest script's decide the size of a turn
+        if uneven(
+            turn for line in self.measurement.rounds() for cycle in line.cycles for turn in cycle
+        ):
+            # All do the same steps, so the slowest script's decide the size of a turn.
+            for script in live:
                 script.planned = lambda step: max(runner.step_seconds for runner in live)
         return live, starts
 
     def _before_turns(self, live: Sequence[Script]) -> None:
-        """Compare what each script computes with what the first one computes, in the first round."""
+        """Compare what each script computes with what the first one computes,
+        in the first round."""
         for index, row in enumerate(self.plan.rows):
             if index and self._number == 1:
                 self.status(f"comparing what {row.label} computes")
@@ -78,4 +86,6 @@ class Race(Rounds[Script]):
 
     def _first(self, before: Sequence[Turn]) -> int:
         """Continue the count of steps in each process, after those of warming up."""
-        return max((turn.first + turn.each * len(turn.steps) for turn in before), default=1 + WARM_UP_STEPS)
+        return max(
+            (turn.first + turn.each * len(turn.steps) for turn in before), default=1 + WARM_UP_STEPS
+        )

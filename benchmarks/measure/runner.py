@@ -22,7 +22,8 @@ class BackendRunner(Runner):
 
     process: BackendProcess
     epoch: Batches
-    # Weights for decoding, the sources of a turn of each work, and what the last call of such a turn put out.
+    # Weights for decoding, the sources of a turn of each work,
+    # and what the last call of such a turn put out.
     state: ModelState | None = None
     sources: Mapping[Work, Batch] = field(default_factory=dict)
     ids: dict[Work, NDArray[np.int64]] = field(default_factory=dict)
@@ -33,7 +34,9 @@ class BackendRunner(Runner):
 
     def warm_up(self, seconds: float) -> Start:
         quiet.wait_until_idle()  # threads of the runner before may still spin
-        warm_up: WarmUp = self.process.call(measure_in_child.warm_up, epoch=self.epoch, steps=WARM_UP_STEPS)
+        warm_up: WarmUp = self.process.call(
+            measure_in_child.warm_up, epoch=self.epoch, steps=WARM_UP_STEPS
+        )
         self.step_seconds = min(warm_up.step_seconds)
         return Start(self.row, seconds, warm_up, self.process.facts)
 
@@ -47,6 +50,7 @@ class BackendRunner(Runner):
             return turn
         lead, timed = self.counts(self.step_seconds)
         turn = self.process.call(measure_in_child.time_steps, first=first, lead=lead, timed=timed)
-        # The fastest, since after a slow turn the next one would begin with too few steps that do not count.
+        # The fastest, since after a slow turn the next one would begin
+        # with too few steps that do not count.
         self.step_seconds = min(self.step_seconds, median(turn.steps))
         return turn

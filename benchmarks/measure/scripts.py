@@ -1,8 +1,9 @@
 """Runners that are anybody's scripts: the parent's side of rosetta_turns.py.
 
-A script has its own arguments, output and interpreter. Each line on its socket is a JSON object: the script sends
-`ready` once, then `took` for each `turn`. Nothing that it sends is trusted: messages have types and a limit, and
-times are compared with the clock of this process. Each mistake ends in one sentence.
+A script has its own arguments, output and interpreter. Each line on its socket is a JSON object:
+the script sends `ready` once, then `took` for each `turn`. Nothing that it sends is trusted:
+messages have types and a limit, and times are compared with the clock of this process. Each mistake
+ends in one sentence.
 """
 
 import os
@@ -52,7 +53,8 @@ class Took(Measured, frozen=True):
 
     first: CountOrZero  # number of the first timed step
     lead: Amount  # seconds of all steps before it
-    steps: Annotated[list[Seconds], msgspec.Meta(min_length=1, max_length=MOST_PIECES)]  # means of the timed pieces
+    # Means of the timed pieces.
+    steps: Annotated[list[Seconds], msgspec.Meta(min_length=1, max_length=MOST_PIECES)]
 
 
 class ScriptMessage(Measured, frozen=True):
@@ -64,18 +66,25 @@ class ScriptMessage(Measured, frozen=True):
 
 @dataclass
 class Script(Runner):
-    """A script in its process. Methods raise RosettaError if it does anything but what it is asked."""
+    """A script in its process. Methods raise RosettaError
+    if it does anything but what it is asked."""
 
     script: Row
     patience: float  # seconds after which a script that sends nothing is ended
-    planned: Callable[[float], float] = lambda step: step  # the step that sizes its turns, from the script's
+    # The step that sizes its turns, from the script's.
+    planned: Callable[[float], float] = lambda step: step
 
     def start(self, stack: ExitStack) -> None:
         """Start the process; it ends with the stack."""
-        command, environment = [self.script.python, *self.script.command], environment_of(self.script)
+        command, environment = (
+            [self.script.python, *self.script.command],
+            environment_of(self.script),
+        )
         with refusing(f"{self.script.python} cannot be started"):
             self.process = stack.enter_context(
-                ChildProcess(self.script.label, command, environment, TURNS, SILENT, ExitStack(), adopts=True)
+                ChildProcess(
+                    self.script.label, command, environment, TURNS, SILENT, ExitStack(), adopts=True
+                )
             )
         self.process.doing = " before its first turn"
 
@@ -85,7 +94,10 @@ class Script(Runner):
             ready: Ready = self._received("ready")
         except RosettaError as error:
             if self.process.status == 0:
-                advice = "end the script with take_turns(step), which `from rosetta_turns import take_turns` imports"
+                advice = (
+                    "end the script with take_turns(step), which `from rosetta_turns import "
+                    "take_turns` imports"
+                )
                 raise RosettaError(f"{error}; {advice}") from error
             raise
         self.ready = ready
@@ -117,7 +129,9 @@ class Script(Runner):
         took = self._took(first, lead, pieces, each)
         loop = quiet.now() - began
         self.step_seconds = fmean(took.steps)
-        turn = Turn(self.row, [took.lead] if took.lead else [], took.steps, loop, items=self.ready.batch)
+        turn = Turn(
+            self.row, [took.lead] if took.lead else [], took.steps, loop, items=self.ready.batch
+        )
         beside = {"peak": self._peak(), "first": took.first, "each": each, "idle": idle}
         return msgspec.structs.replace(turn, **beside)
 
@@ -132,8 +146,8 @@ class Script(Runner):
         passed, sent = monotonic() - began, took.lead + each * sum(took.steps)
         if len(took.steps) != pieces or sent > passed + MOST_BEYOND:
             raise RosettaError(
-                f"{self.script.label} sent {count(len(took.steps), 'time')}, {sent:.3g} s in all; expected {pieces}, "
-                f"and the turn took {passed:.3g} s"
+                f"{self.script.label} sent {count(len(took.steps), 'time')}, {sent:.3g} s in all; "
+                f"expected {pieces}, and the turn took {passed:.3g} s"
             )
         self._sleeps()
         return took
@@ -150,10 +164,13 @@ class Script(Runner):
             content = getattr(msgspec.json.decode(line, type=ScriptMessage), kind)
         except (ValueError, RecursionError) as error:
             wrong = printable(str(error))[:300]
-            raise RosettaError(f"{self.script.label} sent what take_turns does not send: {wrong}") from error
+            raise RosettaError(
+                f"{self.script.label} sent what take_turns does not send: {wrong}"
+            ) from error
         if content is None:
             raise RosettaError(
-                f"{self.script.label} sent another message than `{kind}`; is take_turns called in several processes?"
+                f"{self.script.label} sent another message than `{kind}`; is take_turns called in "
+                "several processes?"
             )
         return content
 
@@ -170,7 +187,8 @@ class Script(Runner):
 
 
 def next_line(lines: IO[bytes]) -> bytes:
-    """Read the next line, or the beginning of one that is too long. Raises EOFError where the lines end before."""
+    """Read the next line, or the beginning of one that is too long.
+    Raises EOFError where the lines end before."""
     line = lines.readline(MOST_OF_A_MESSAGE)
     if len(line) < MOST_OF_A_MESSAGE and not line.endswith(b"\n"):
         raise EOFError
@@ -178,7 +196,8 @@ def next_line(lines: IO[bytes]) -> bytes:
 
 
 def environment_of(script: Row) -> dict[str, str]:
-    """The environment of a script: that of this process, in the tuned lane with the same settings for all.
+    """The environment of a script: that of this process,
+    in the tuned lane with the same settings for all.
 
     The script's variables win, and all numbers of threads follow its OMP_NUM_THREADS.
     """

@@ -1,11 +1,11 @@
 """Runners take turns, and their times come back. Only the name of a turn's work is known here.
 
-- A runner is a process that is ready and answers each turn with the seconds of its steps. It sleeps until its
-  turn comes, and while it works all other runners sleep.
-- A cycle has a turn of every runner, in an order that is shuffled anew for each cycle. Since turns are short, slow
-  spells of the machine fall on all runners alike.
-- A turn that other programs disturbed is retried at once. Their processor time alone decides, never the turn's own
-  times, so nothing is chosen by its result.
+- A runner is a process that is ready and answers each turn with the seconds of its steps. It sleeps
+  until its turn comes, and while it works all other runners sleep.
+- A cycle has a turn of every runner, in an order that is shuffled anew for each cycle. Since turns
+  are short, slow spells of the machine fall on all runners alike.
+- A turn that other programs disturbed is retried at once. Their processor time alone decides, never
+  the turn's own times, so nothing is chosen by its result.
 """
 
 from abc import ABC, abstractmethod
@@ -39,7 +39,8 @@ class Runner(ABC):
 
     @abstractmethod
     def warm_up(self, seconds: float) -> Start:
-        """Warm up a process that became ready after `seconds`, or 0 if not timed; return what it says of itself."""
+        """Warm up a process that became ready after `seconds`,
+        or 0 if not timed; return what it says of itself."""
 
     @abstractmethod
     def turn(self, work: Work, first: int) -> Turn:
@@ -54,7 +55,8 @@ def take_turns(
     first: int | None = None,
     work: Work = "training",
 ) -> list[Turn]:
-    """Return the turns of a cycle, each after a call of `before` and with at most `most_tries` tries.
+    """Return the turns of a cycle, each after a call of `before`
+    and with at most `most_tries` tries.
 
     All runners begin with batch number `first`, or with a number that is drawn.
     """
@@ -67,14 +69,19 @@ def take_turns(
     return cycle
 
 
-def _turn(runner: Runner, work: Work, first: int, runners: Sequence[Runner], most_tries: int) -> Turn:
-    """Return the last try of a turn, the first one that neither other programs nor other machines disturbed."""
+def _turn(
+    runner: Runner, work: Work, first: int, runners: Sequence[Runner], most_tries: int
+) -> Turn:
+    """Return the last try of a turn, the first one that neither other
+    programs nor other machines disturbed."""
     for tries in range(1, most_tries + 1):
         quiet.wait_until_idle()
         watch = quiet.Watch([pid for present in runners for pid in present.pids])
         turn = runner.turn(work, first)
         others, stolen = watch.others_and_stolen()
-        turn = msgspec.structs.replace(turn, row=runner.row, others=others, stolen=stolen, tries=tries)
+        turn = msgspec.structs.replace(
+            turn, row=runner.row, others=others, stolen=stolen, tries=tries
+        )
         if max(turn.others, turn.stolen) <= MOST_OTHERS:
             break
     return turn

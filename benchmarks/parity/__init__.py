@@ -1,1 +1,2 @@
-"""Rosetta's own backends, each compared with the reference: read it in one sitting, beginning with cases.py."""
+"""Rosetta's own backends, each compared with the reference:
+read it in one sitting, beginning with cases.py."""

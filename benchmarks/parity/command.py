@@ -23,7 +23,9 @@ SHORT = {"gradients": "grad", "trajectory": "traj."}  # so that all nine columns
 
 PaddingOrBoth = Annotated[
     Padding | None,
-    options.option_of(ModelConfig, "padding", show_default="both, and padding that counts alone with --quick"),
+    options.option_of(
+        ModelConfig, "padding", show_default="both, and padding that counts alone with --quick"
+    ),
 ]
 
 
@@ -38,18 +40,26 @@ def parity(
     padding: PaddingOrBoth = None,
     model: options.ModelOption = ModelConfig.model,
     seed: options.Seed = TrainConfig.seed,
-    quick: Annotated[bool, typer.Option("--quick", help="Use fewer pairs, steps and sentences.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Use fewer pairs, steps and sentences.")
+    ] = False,
     workers: Annotated[
         int,
-        typer.Option(min=1, help="Also compare a group of this many workers, in each backend that can train in one."),
+        typer.Option(
+            min=1,
+            help="Also compare a group of this many workers, in each backend that "
+            "can train in one.",
+        ),
     ] = 1,
     threads: options.Threads = None,
     device: options.Device = "cpu",
     json: options.Json = False,
 ) -> None:
-    """Compare every backend with NumPy in float64: tensors, weights, states, loss, gradients, training, strings.
+    """Compare every backend with NumPy in float64: tensors, weights,
+    states, loss, gradients, training, strings.
 
-    Each backend is compared stage by stage until a stage fails; the failure is explained, and the exit status is 1.
+    Each backend is compared stage by stage until a stage fails;
+    the failure is explained, and the exit status is 1.
     """
     from backends.process.parent import Runtime
     from benchmarks.parity.cases import OPTIMIZER, QUICK, WHOLE, Cases
@@ -73,7 +83,9 @@ def parity(
     result = Parity()
     try:
         for of_cases in paddings:
-            _compare_in_sight(partial(open_cases, padding=of_cases), names, dtypes, of_cases, result)
+            _compare_in_sight(
+                partial(open_cases, padding=of_cases), names, dtypes, of_cases, result
+            )
     except CannotBeginError as error:
         raise RosettaError(str(error)) if result.checks else error from None
     except KeyboardInterrupt:
@@ -87,11 +99,14 @@ def parity(
 
 
 def _compared_backends(chosen: str | None, device: str, model: ModelName) -> list[str]:
-    """The backends that are chosen, or all that run on the device. Raises CannotBeginError for none."""
+    """The backends that are chosen, or all that run on the device.
+    Raises CannotBeginError for none."""
     from backends import having, installed, require_model
     from benchmarks.parity.cases import REFERENCE
 
-    by_default = [name for name in having(installed(), model) if device == "cpu" or name != REFERENCE]
+    by_default = [
+        name for name in having(installed(), model) if device == "cpu" or name != REFERENCE
+    ]
     names = options.installed_backends(chosen) if chosen is not None else by_default
     for name in names:
         require_model(name, model)
@@ -128,7 +143,9 @@ def _compare_in_sight(
         open_cases() as cases,
     ):
         live.update(so_far())
-        compare_backends(cases, names, dtypes, result, lambda: live.update(so_far()), at_once=cores())
+        compare_backends(
+            cases, names, dtypes, result, lambda: live.update(so_far()), at_once=cores()
+        )
 
 
 def _print(result: "Parity", model: ModelName, json: bool) -> None:
@@ -141,7 +158,8 @@ def _print(result: "Parity", model: ModelName, json: bool) -> None:
 
 
 def parity_table(comparisons: "Mapping[Subject, Sequence[Check]]") -> "Table":
-    """One row for each backend and precision, one column for each stage, with its worst error; red where it failed.
+    """One row for each backend and precision, one column for each stage,
+    with its worst error; red where it failed.
 
     The table fits into a terminal of 80 columns.
     """
@@ -151,11 +169,16 @@ def parity_table(comparisons: "Mapping[Subject, Sequence[Check]]") -> "Table":
     from common.text import printable
 
     heads = [SHORT.get(stage, stage) for stage in STAGES]
-    shown = terminal.table("Worst error at each stage, against NumPy in float64", ["", *heads], [], numeric=heads)
+    shown = terminal.table(
+        "Worst error at each stage, against NumPy in float64", ["", *heads], [], numeric=heads
+    )
     for subject, checks in comparisons.items():
         # The name is narrow, to leave room for the stages.
         narrow = escape(printable(subject.label)).replace(":", ":\n").replace(" ", "\n")
-        shown.add_row(narrow, *(_cell([check for check in checks if check.stage == stage]) for stage in STAGES))
+        shown.add_row(
+            narrow,
+            *(_cell([check for check in checks if check.stage == stage]) for stage in STAGES),
+        )
     return shown
 
 

@@ -1,4 +1,5 @@
-"""The arrays that a backend computes for each stage, in its process. Written once for all backends."""
+"""The arrays that a backend computes for each stage, in its process.
+Written once for all backends."""
 
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -34,7 +35,8 @@ def compute_stage(
     batch_size: int,
     trimmed: bool,
 ) -> dict[str, NDArray[Any]]:
-    """Load a state and compute the arrays of a stage, by name, from the rows of the corpus in the order (rows,).
+    """Load a state and compute the arrays of a stage, by name,
+    from the rows of the corpus in the order (rows,).
 
     `new` has arrays and corpora that this and later calls refer to by their numbers.
     The stages of training and counting cut the rows into batches; the last one may be smaller.
@@ -42,7 +44,10 @@ def compute_stage(
     kept = _received.setdefault(backend, {})
     kept |= new
     # Copies, since a framework may train in the memory that it is given.
-    arrays = ({name: kept[number].copy() for name, number in numbers.items()} for numbers in (weights, slots))
+    arrays = (
+        {name: kept[number].copy() for name, number in numbers.items()}
+        for numbers in (weights, slots)
+    )
     backend.load(ModelState(*arrays))
     pairs: Batch = kept[corpus]
     batches = Batches(pairs, rows, batch_size, trimmed)
@@ -59,15 +64,25 @@ def compute_stage(
         return {"loss": np.array([loss]), **gradients}
     if stage == "counts":
         evaluated = backend.evaluate(batches)
-        return _counted("evaluate", evaluated) | _counted("train", backend.train(batches, unreported))
+        return _counted("evaluate", evaluated) | _counted(
+            "train", backend.train(batches, unreported)
+        )
     if stage == "strings":
         ids, lengths = (array[rows] for array in (pairs.encoder_ids, pairs.encoder_lengths))
-        # As in the example, a text ends once it is longer than the longest target, so one character more comes out.
+        # As in the example, a text ends once it is longer than the longest target,
+        # so one character more comes out.
         longest = max_decoded_length(pairs.decoder_input_ids.shape[1])
-        # The last sentence is decoded alone, since a backend may have another loop for a single sentence.
+        # The last sentence is decoded alone,
+        # since a backend may have another loop for a single sentence.
         parts = [part for part in np.split(np.arange(len(rows)), [-1]) if len(part)]
         decoded = [
-            decode_greedily(backend, emit, encoder_ids=ids[part], encoder_lengths=lengths[part], max_length=longest)
+            decode_greedily(
+                backend,
+                emit,
+                encoder_ids=ids[part],
+                encoder_lengths=lengths[part],
+                max_length=longest,
+            )
             for part in parts
         ]
         return {"ids": np.concatenate(decoded), "scores": _scores(backend, ids, lengths)}
@@ -84,7 +99,9 @@ def _corners(backend: Backend, batch: Batch) -> dict[str, NDArray[Any]]:
     middles = {}
     for name in rectified_biases(backend.config):
         layer = backend.model.layers[name.removesuffix("/bias")]
-        numbers = np.pad(layer(layer.inputs).reshape(-1, len(layer.weights["bias"])), ((1, 1), (0, 0)))
+        numbers = np.pad(
+            layer(layer.inputs).reshape(-1, len(layer.weights["bias"])), ((1, 1), (0, 0))
+        )
         numbers[0], numbers[-1] = -NEAR_CORNER, NEAR_CORNER
         numbers = np.sort(numbers.clip(-NEAR_CORNER, NEAR_CORNER), axis=0)
         widest = np.diff(numbers, axis=0).argmax(0)
@@ -103,7 +120,8 @@ def _model_file_tensors(backend: Backend, batches: Batches) -> dict[str, NDArray
 
 
 class Dictated:
-    """Stands for a beam search: has a backend decode given characters (N, L), and keeps what each step gives."""
+    """Stands for a beam search: has a backend decode given characters (N,
+    L), and keeps what each step gives."""
 
     def __init__(self, characters: Ids) -> None:
         self.rows, self._characters = np.arange(len(characters)), characters
@@ -123,14 +141,16 @@ class Dictated:
 
 
 def _stepped(backend: Backend, batch: Batch) -> Array:
-    """The probabilities (N, L, V_dec) of the first characters, decoded one by one from the encoder's states on."""
+    """The probabilities (N, L, V_dec) of the first characters,
+    decoded one by one from the encoder's states on."""
     dictated = Dictated(batch.decoder_input_ids[:, :DICTATED])
     backend.decode(batch.encoder_ids, batch.encoder_lengths, dictated)  # type: ignore[arg-type]
     return np.exp(log_softmax(np.stack(dictated.logits, axis=1)))
 
 
 def _scores(backend: Backend, encoder_ids: Ids, encoder_lengths: Ids) -> Array:
-    """The logarithms (N, BEAM) of the probabilities of the best beginnings of some sentences' translations."""
+    """The logarithms (N, BEAM) of the probabilities of the best beginnings
+    of some sentences' translations."""
     sources = encoder_ids[:SEARCHED], encoder_lengths[:SEARCHED]
     search = BeamSearch(len(sources[0]), backend.config, DICTATED, BEAM)
     backend.decode(*sources, search)

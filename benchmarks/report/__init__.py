@@ -1,1 +1,2 @@
-"""A report made from results: its content, section by section, and how that becomes HTML, Markdown or text."""
+"""A report made from results: its content, section by section,
+and how that becomes HTML, Markdown or text."""

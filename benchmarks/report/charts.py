@@ -1,7 +1,9 @@
-"""Charts as SVG, drawn for a column of 340 pixels: a telephone shows one such column, a wide page three.
+"""Charts as SVG, drawn for a column of 340 pixels:
+a telephone shows one such column, a wide page three.
 
-Text and lines have the page's colours, by `currentColor` and `var(--paper)`, so that one drawing serves light, dark
-and print. Bars have their row's name and figures above them, so they need no axis, unless it is logarithmic.
+Text and lines have the page's colours, by `currentColor` and `var(--paper)`, so that one drawing
+serves light, dark and print. Bars have their row's name and figures above them, so they need no
+axis, unless it is logarithmic.
 """
 
 import re
@@ -19,7 +21,8 @@ WIDTH = 340  # pixels
 HEADING, BAR, GAP = 22, 14, 6  # pixels: the height of a row's name, of a bar, and between rows
 PALE = 0.45  # opacity of the bars before a row's last
 FAR = 20.0  # ratio of the longest bar to the shortest beyond which the scale is logarithmic
-AXIS, LEGEND, PLOT, LEFT = 24, 20, 200, 52  # pixels: an axis's height, a legend's line, a plot's height, its ticks
+# Pixels: an axis's height, a legend's line, a plot's height, its ticks.
+AXIS, LEGEND, PLOT, LEFT = 24, 20, 200, 52
 MOST_TICKS = 6
 FAINT = 'stroke="currentColor" stroke-width="0.4" opacity="0.5"'  # a line of a scale
 
@@ -46,10 +49,12 @@ def logarithmic(bars: Sequence[Bar]) -> bool:
 
 
 def bars(bars: Sequence[Bar]) -> str:
-    """A bar for each time, with a line for its interval; the row's name and its figures stand above them.
+    """A bar for each time, with a line for its interval;
+    the row's name and its figures stand above them.
 
-    At least one bar has a time. Bars begin at zero. On a logarithmic scale, where nothing can, each time is a point
-    instead, and an axis is drawn. The scale has room for every interval that says something.
+    At least one bar has a time. Bars begin at zero. On a logarithmic scale, where nothing can, each
+    time is a point instead, and an axis is drawn. The scale has room for every interval that says
+    something.
     """
     times = [time for bar in bars for time in bar.times if time]
     ends = [end for time in times for end in reach_of(time)]
@@ -61,23 +66,39 @@ def bars(bars: Sequence[Bar]) -> str:
         for power in range(first, last):
             x = place(10.0**power)
             drawn.append(f'<path d="M{x:.1f} {HEADING}V{bottom}" {FAINT}/>')
-            drawn.append(f'<text x="{x:.1f}" y="{bottom + 16}" font-size="11">{_tick(10.0**power)}</text>')
+            drawn.append(
+                f'<text x="{x:.1f}" y="{bottom + 16}" font-size="11">{_tick(10.0**power)}</text>'
+            )
     else:
         place = lambda seconds: WIDTH / max(ends) * seconds  # noqa: E731
     for top, bar in zip(range(0, bottom, height), bars, strict=True):
         figures, colour = ", ".join(quantity(time) for time in bar.times), colour_of(bar.backend)
         name = _short_name(bar.name, LONGEST_NAME - len(figures))
         drawn.append(f'<text y="{top + 16}">{name}</text>')
-        drawn.append(f'<text x="{WIDTH}" y="{top + 16}" text-anchor="end" font-weight="bold">{figures}</text>')
+        drawn.append(
+            f'<text x="{WIDTH}" y="{top + 16}" text-anchor="end" '
+            f'font-weight="bold">{figures}</text>'
+        )
         for number, time in enumerate(bar.times, 1):
             if time:
-                y, (start, end) = top + HEADING + BAR * (number - 1), (place(end) for end in reach_of(time))
-                shade = f'fill="{colour}"' + (f' fill-opacity="{PALE}"' if number < len(bar.times) else "")
+                y, (start, end) = (
+                    top + HEADING + BAR * (number - 1),
+                    (place(end) for end in reach_of(time)),
+                )
+                shade = f'fill="{colour}"' + (
+                    f' fill-opacity="{PALE}"' if number < len(bar.times) else ""
+                )
                 if not points:
-                    drawn.append(f'<rect y="{y}" width="{place(time.value):.1f}" height="{BAR - 2}" {shade}/>')
+                    drawn.append(
+                        f'<rect y="{y}" width="{place(time.value):.1f}" '
+                        f'height="{BAR - 2}" {shade}/>'
+                    )
                 drawn += _whisker(f"M{start:.1f} {y + BAR // 2 - 1}H{end:.1f}")
                 if points:
-                    drawn.append(f'<circle cx="{place(time.value):.1f}" cy="{y + BAR // 2 - 1}" r="4.5" {shade}/>')
+                    drawn.append(
+                        f'<circle cx="{place(time.value):.1f}" cy="{y + BAR // 2 - 1}" '
+                        f'r="4.5" {shade}/>'
+                    )
     return _svg(bottom + AXIS * points, drawn)
 
 
@@ -87,9 +108,11 @@ def reach_of(time: Estimate) -> tuple[float, float]:
 
 
 def lines(curves: Mapping[str, Sequence[Point]], ends: tuple[float, float]) -> str:
-    """A curve for each backend over the sizes, both on logarithmic scales, with a line for each point's interval.
+    """A curve for each backend over the sizes, both on logarithmic scales,
+    with a line for each point's interval.
 
-    `ends` are the least and the most seconds that the axis holds; the charts of a page have the same.
+    `ends` are the least and the most seconds that the axis holds;
+    the charts of a page have the same.
     """
     sizes = sorted({point.size for points in curves.values() for point in points})
     top, bottom = LEGEND * len(curves) + 8, LEGEND * len(curves) + 8 + PLOT
@@ -99,17 +122,23 @@ def lines(curves: Mapping[str, Sequence[Point]], ends: tuple[float, float]) -> s
     for seconds in _ticks(ends[0] / 1.1, ends[1] * 1.1):
         y = upwards(seconds)
         drawn.append(f'<path d="M{LEFT} {y:.1f}H{WIDTH}" {FAINT}/>')
-        drawn.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" font-size="11" text-anchor="end">{_tick(seconds)}</text>')
+        drawn.append(
+            f'<text x="{LEFT - 6}" y="{y + 4:.1f}" font-size="11" '
+            f'text-anchor="end">{_tick(seconds)}</text>'
+        )
     for size in sizes:
         drawn.append(
-            f'<text x="{across(size):.1f}" y="{bottom + 18}" font-size="11" text-anchor="middle">{size:,}</text>'
+            f'<text x="{across(size):.1f}" y="{bottom + 18}" font-size="11" '
+            f'text-anchor="middle">{size:,}</text>'
         )
     scales = "lower is better; logarithmic scales"
     drawn.append(f'<text x="{WIDTH}" y="15" font-size="11" text-anchor="end">{scales}</text>')
     for number, (name, points) in enumerate(curves.items()):
         colour, places = colour_of(name), [(across(p.size), upwards(p.time.value)) for p in points]
         drawn.append(f'<rect y="{LEGEND * number + 5}" width="14" height="10" fill="{colour}"/>')
-        drawn.append(f'<text x="20" y="{LEGEND * number + 15}">{_short_name(name, LONGEST_NAME - 18)}</text>')
+        drawn.append(
+            f'<text x="20" y="{LEGEND * number + 15}">{_short_name(name, LONGEST_NAME - 18)}</text>'
+        )
         path = "L".join(f"{x:.1f} {y:.1f}" for x, y in places)
         drawn.append(f'<path d="M{path}" fill="none" stroke="{colour}" stroke-width="2.5"/>')
         for point, (x, y) in zip(points, places, strict=True):
@@ -120,37 +149,52 @@ def lines(curves: Mapping[str, Sequence[Point]], ends: tuple[float, float]) -> s
 
 
 def losses(curves: Mapping[str, Sequence[float]], backend: str) -> str:
-    """A curve for each name over the epochs, from 1 on, upwards from zero. The last has the backend's colour."""
+    """A curve for each name over the epochs, from 1 on, upwards from zero.
+    The last has the backend's colour."""
     epochs, most = len(next(iter(curves.values()))), max(1e-9, *map(max, curves.values()))
     drawn, right, bottom = list[str](), WIDTH - 18, LEGEND * len(curves) + 8 + PLOT
     step = 10.0 ** floor(log10(most)) / 2
     for value in (number * step for number in range(floor(most / step) + 1)):
         y = bottom - PLOT * value / most
         drawn.append(f'<path d="M{LEFT} {y:.1f}H{WIDTH}" {FAINT}/>')
-        drawn.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" font-size="11" text-anchor="end">{value:g}</text>')
+        drawn.append(
+            f'<text x="{LEFT - 6}" y="{y + 4:.1f}" font-size="11" '
+            f'text-anchor="end">{value:g}</text>'
+        )
     for epoch, x in ((1, LEFT), (epochs, right)):
-        drawn.append(f'<text x="{x}" y="{bottom + 18}" font-size="11" text-anchor="middle">{epoch:,}</text>')
+        drawn.append(
+            f'<text x="{x}" y="{bottom + 18}" font-size="11" text-anchor="middle">{epoch:,}</text>'
+        )
     for number, (name, values) in enumerate(curves.items(), 1):
         colour = colour_of(backend) if number == len(curves) else "currentColor"
         drawn.append(f'<rect y="{LEGEND * number - 15}" width="14" height="10" fill="{colour}"/>')
         drawn.append(f'<text x="20" y="{LEGEND * number - 5}">{name}</text>')
         across = (LEFT + (right - LEFT) * place / max(epochs - 1, 1) for place in range(epochs))
-        path = "L".join(f"{x:.1f} {bottom - PLOT * y / most:.1f}" for x, y in zip(across, values, strict=True))
+        path = "L".join(
+            f"{x:.1f} {bottom - PLOT * y / most:.1f}" for x, y in zip(across, values, strict=True)
+        )
         drawn.append(f'<path d="M{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
     return _svg(bottom + AXIS, drawn)
 
 
 def _logarithm(first: float, last: float, start: float, end: float) -> Callable[[float], float]:
-    """The place of a value on a logarithmic scale from `first` at the pixel `start` to `last` at `end`."""
+    """The place of a value on a logarithmic scale from `first`
+    at the pixel `start` to `last` at `end`."""
     return lambda value: start + (end - start) * log10(value / first) / log10(last / first)
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """Round values between two ends: 1, 2 and 5 times the powers of ten, or the powers alone if those are many."""
+    """Round values between two ends: 1, 2 and 5 times the powers of ten,
+    or the powers alone if those are many."""
 
     def within(digits: Sequence[int]) -> Iterator[float]:
         powers = range(floor(log10(low)), ceil(log10(high)) + 1)
-        return (value for power in powers for digit in digits if low <= (value := digit * 10.0**power) <= high)
+        return (
+            value
+            for power in powers
+            for digit in digits
+            if low <= (value := digit * 10.0**power) <= high
+        )
 
     ticks = [*within((1, 2, 5))]
     return ticks if len(ticks) <= MOST_TICKS else [*within((1,))]
@@ -162,7 +206,8 @@ def _tick(seconds: float) -> str:
 
 
 def _whisker(path: str) -> list[str]:
-    """A line for an interval, over a wider line in the page's colour, so that it is seen on any colour."""
+    """A line for an interval, over a wider line in the page's colour,
+    so that it is seen on any colour."""
     return [
         f'<path d="{path}" stroke="{colour}" stroke-width="{width}"/>'
         for colour, width in (("var(--paper)", 5), ("currentColor", 1.6))

@@ -16,16 +16,24 @@ TITLE = "Loss by epoch"
 def report_of_run(run: RunDirectory) -> Report:
     """The chart of the loss and the validation loss, and the figures of every epoch.
 
-    Raises CannotBeginError for a run that has no epoch yet, and RosettaError for one that is damaged.
+    Raises CannotBeginError for a run that has no epoch yet,
+    and RosettaError for one that is damaged.
     """
     history = run.history()
     if not history:
         raise CannotBeginError(f"{run.path} has no epoch yet; `rosetta train --resume` trains it")
     best, epochs = min(history, key=lambda epoch: epoch.val_loss), count(len(history), "epoch")
     name, figures = safe(run.path.resolve().name), [asdict(epoch) for epoch in history]
-    headline = f"{name}: the best val_loss of {epochs} is {best.val_loss:.4f}, in epoch {best.epoch}"
-    drawing = charts.losses({name: [epoch[name] for epoch in figures] for name in ("loss", "val_loss")}, run.backend)
-    rows = [[format(epoch[name], EPOCH_FORMATS.get(name, ".4f")) for name in EPOCH_COLUMNS] for epoch in figures]
+    headline = (
+        f"{name}: the best val_loss of {epochs} is {best.val_loss:.4f}, in epoch {best.epoch}"
+    )
+    drawing = charts.losses(
+        {name: [epoch[name] for epoch in figures] for name in ("loss", "val_loss")}, run.backend
+    )
+    rows = [
+        [format(epoch[name], EPOCH_FORMATS.get(name, ".4f")) for name in EPOCH_COLUMNS]
+        for epoch in figures
+    ]
     trained = f"{MODELS[run.model_config.model].title}. Trained by {safe(run.trained_in())}."
     answer = joined(f"# {headline}", f"![{TITLE}](chart)", trained)
     page = joined(answer, "---", f"## Epochs\n\n{markdown_table(EPOCH_COLUMNS, rows)}") + "\n"

@@ -1,8 +1,8 @@
 """The page of a measurement, as one Markdown string that GitHub, a browser and a terminal show.
 
-Its text is in templates/page.md. This module has its values for a bench, and those that a race has in common with it.
-Above the line `---` is the answer, fit for a talk: headline, charts, a small table, and reasons. Below it are the
-sections that support the answer, which a browser folds.
+Its text is in templates/page.md. This module has its values for a bench, and those that a race has
+in common with it. Above the line `---` is the answer, fit for a talk: headline, charts, a small
+table, and reasons. Below it are the sections that support the answer, which a browser folds.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -35,32 +35,39 @@ from common.text import count, duration, for_terminal, listed, printable, quoted
 
 REFERENCES_SHOWN = 3  # of a sentence, beside a translation that is none of them
 AN_EPOCH = (
-    "Times are of an epoch. × {first}: as a multiple of {first}'s time in the same lane. Tuning: how many times as "
-    "fast settings make a row. {intervals}"
+    "Times are of an epoch. × {first}: as a multiple of {first}'s time in the same lane. Tuning: "
+    "how many times as fast settings make a row. {intervals}"
 )
 OF_ROUNDS = (
     "± is a 95 % interval over the rounds of this measurement. It leaves out what changes from one "
     "measurement to the next on the same machine."
 )
 OF_MEASUREMENTS = (
-    "Figures are means of {measurements} on one machine. ± is where a further measurement falls, in "
-    "95 of 100 cases; it leaves out what lasts longer than they did, and other processors."
+    "Figures are means of {measurements} on one machine. ± is where a further measurement falls, "
+    "in 95 of 100 cases; it leaves out what lasts longer than they did, and other processors."
 )
 EQUAL = "Each compared row computes the same as NumPy in float64, to {error:.0e}."
-BATCHED = "Decoding: the time of a character where many sentences are decoded together, tuned where settings help."
+BATCHED = (
+    "Decoding: the time of a character where many sentences are decoded together, tuned where "
+    "settings help."
+)
 NOT_COMPARED = "not compared"
 
 # Results that `--json` prints, beside the command, the machine and sentences of the page.
 PRINTED = (
-    "headline gain alike head reached rounds cycles dropped again others seconds scores baseline rows pairs "
-    "sentences doubts notes missing"
+    "headline gain alike head reached rounds cycles dropped again others seconds scores baseline "
+    "rows pairs sentences doubts notes missing"
 ).split()
 
 
 def _part_of_step(part: str, row: BenchRow) -> str:
     """The time of a part of a row's step, and its share of the step: 32.0 ms (83.6 %)."""
     seconds = row.step_parts.get(part)
-    return f"{quantity(seconds)} ({percent(seconds / sum(row.step_parts.values()))})" if seconds else ""
+    return (
+        f"{quantity(seconds)} ({percent(seconds / sum(row.step_parts.values()))})"
+        if seconds
+        else ""
+    )
 
 
 Columns = Mapping[str, Callable[[Any], str]]  # of a table with a line a row: the text of a cell
@@ -87,7 +94,9 @@ PARTS_OF_A_STEP: Columns = {
     **{name: partial(_part_of_step, part) for part, name in PARTS.items()},
 }
 SETTINGS: Columns = {
-    "parity": lambda row: ("passed" if row.certificate.passed else "**broken**") if row.certificate else MISSING,
+    "parity": lambda row: (
+        ("passed" if row.certificate.passed else "**broken**") if row.certificate else MISSING
+    ),
     "version": lambda row: safe(row.facts.version),
     "device": lambda row: safe(row.facts.device),
     "precision": lambda row: safe(row.facts.precision),
@@ -110,15 +119,20 @@ def report_of_bench(*measurements: Measurement) -> Report:
         results = varied = vary.VaryResults(measurement)
         answer, drawn = vary.values_of(varied)
     else:
-        results = RepeatedResults(measurements) if len(measurements) > 1 else BenchResults(measurement)
+        results = (
+            RepeatedResults(measurements) if len(measurements) > 1 else BenchResults(measurement)
+        )
         answer, drawn = _values_of_answer(results), _charts(results)
     printed = {name: getattr(results, name) for name in PRINTED}
     printed |= {"command": results.plan.command, "machine": results.head.machine}
     return page(results, _values_of_sections(results) | answer, printed, drawn)
 
 
-def page(results: Results, values: Mapping[str, str], printed: Any, drawn: dict[str, str]) -> Report:
-    """The page with these values and those that a bench and a race have in common; `drawn` are charts by title."""
+def page(
+    results: Results, values: Mapping[str, str], printed: Any, drawn: dict[str, str]
+) -> Report:
+    """The page with these values and those that a bench and a race have in common;
+    `drawn` are charts by title."""
     common = {
         "headline": safe(results.headline),
         "machine": machine_of(results),
@@ -147,10 +161,17 @@ def reached(widths: Mapping[str, float | None]) -> str:
 
 
 def report_of_several(measurements: Sequence[tuple[str, Measurement]]) -> Report:
-    """Measurements of several machines or models side by side, each with a name. Nothing is compared across them."""
+    """Measurements of several machines or models side by side,
+    each with a name. Nothing is compared across them."""
     benches = [(safe(name), BenchResults(measurement)) for name, measurement in measurements]
-    answers = [f"- **{name}**, {machine_of(results)}: {safe(results.headline)}" for name, results in benches]
-    columns = [{row.label: quantity(row.epoch) for row in results.rows if row.epoch} for _, results in benches]
+    answers = [
+        f"- **{name}**, {machine_of(results)}: {safe(results.headline)}"
+        for name, results in benches
+    ]
+    columns = [
+        {row.label: quantity(row.epoch) for row in results.rows if row.epoch}
+        for _, results in benches
+    ]
     labels = dict.fromkeys(label for column in columns for label in column)
     lines = [(safe(label), *(column.get(label, MISSING) for column in columns)) for label in labels]
     figures = markdown_table(("an epoch", *(name for name, _ in benches)), lines)
@@ -172,13 +193,17 @@ def _values_of_answer(results: BenchResults) -> dict[str, str]:
         training.append((safe(title_of(name)), *cells[0], *cells[1], around(results.gain_of(name))))
     installed, tuned = LANES.values()
     tuned_rows = {name: rows["tuned"] for name, rows in results.backends.items() if "tuned" in rows}
-    decoding = [(safe(title_of(name)), quantity(row.batch)) for name, row in tuned_rows.items() if row.batch]
+    decoding = [
+        (safe(title_of(name)), quantity(row.batch)) for name, row in tuned_rows.items() if row.batch
+    ]
     errors = [row.error for row in results.rows if row.error is not None and not row.why_not]
     return {
         "gain": safe(results.gain),
         "reached": reached(results.reached_by_lane or {"": results.reached}),
         "answer": markdown_table(("row", installed, against, tuned, against, "tuning"), training),
-        "answer_columns": AN_EPOCH.format(first=first, intervals=_intervals(results)) if training else "",
+        "answer_columns": AN_EPOCH.format(first=first, intervals=_intervals(results))
+        if training
+        else "",
         "typed": typed(results),
         "tuning": safe(results.training.tuning.origin),
         "equality": EQUAL.format(error=max(errors)) if errors else "",
@@ -186,9 +211,13 @@ def _values_of_answer(results: BenchResults) -> dict[str, str]:
         "decoding_columns": BATCHED if decoding else "",
         "alike": results.alike,
         "why": "\n".join(
-            f"- {safe(pair.why)}" for pair in results.pairs if pair.why and pair.left == results.baseline
+            f"- {safe(pair.why)}"
+            for pair in results.pairs
+            if pair.why and pair.left == results.baseline
         ),
-        "missing": f"There was no time for {listed(missing)}; give a larger `--budget`." if missing else "",
+        "missing": f"There was no time for {listed(missing)}; give a larger `--budget`."
+        if missing
+        else "",
     }
 
 
@@ -200,7 +229,8 @@ def _intervals(results: BenchResults) -> str:
 
 
 def _epoch_cells(results: BenchResults, backend: str, lane: Lane) -> tuple[str, str]:
-    """The time of a backend's epoch, and that time as a multiple of the baseline's in the same lane."""
+    """The time of a backend's epoch, and that time as a multiple
+    of the baseline's in the same lane."""
     row, first = (results.backends.get(name, {}).get(lane) for name in (backend, results.baseline))
     if row is None:
         return MISSING, MISSING
@@ -253,7 +283,11 @@ def _charts(results: BenchResults) -> dict[str, str]:
     if not lanes:
         return {}
     words = "as installed (pale) and tuned" if len(lanes) > 1 else LANES[lanes[0]]
-    better = "shorter is better" if not charts.logarithmic(bars) else "the further left, the better; logarithmic"
+    better = (
+        "shorter is better"
+        if not charts.logarithmic(bars)
+        else ("the further left, the better; logarithmic")
+    )
     return {f"An epoch of training, {words}; {better}": charts.bars(bars)}
 
 
@@ -283,14 +317,18 @@ def _sentences(results: BenchResults) -> dict[str, str]:
     if sentences:
         weights = f"All rows decode with {safe(results.text.weights)}."
     if sentences and results.scores:
-        weights += f" On all held-out sources these reach a chrF of {results.scores['chrf']:.1f} of 100."
+        weights += (
+            f" On all held-out sources these reach a chrF of {results.scores['chrf']:.1f} of 100."
+        )
     lines: dict[bool, list[Sequence[str]]] = {False: [], True: []}
     for sentence in sentences:
         for words, by in sentence.distinct.items():
             rows = "all" if by == [*sentence.translations] else safe(", ".join(by))
             references = sentence.references
             beside = "exact" if words in references else " / ".join(references[:REFERENCES_SHOWN])
-            lines[sentence.held_out].append((safe(sentence.source), safe(words) or "(nothing)", safe(beside), rows))
+            lines[sentence.held_out].append(
+                (safe(sentence.source), safe(words) or "(nothing)", safe(beside), rows)
+            )
     columns = ("translation", "references", "by")
     return {
         "weights": weights,
@@ -300,10 +338,20 @@ def _sentences(results: BenchResults) -> dict[str, str]:
 
 
 def typed(results: BenchResults) -> str:
-    """The settings of the tuned lane, by framework, as lines to copy into a shell; "" if none are set."""
+    """The settings of the tuned lane, by framework,
+    as lines to copy into a shell; "" if none are set."""
     rows = [row for row in results.rows if row.row.variables]
     given = grouped(
-        (tuple(quoted(f"{n}={value}") for n, value in row.row.variables.items()), row.title) for row in rows
+        (tuple(quoted(f"{n}={value}") for n, value in row.row.variables.items()), row.title)
+        for row in rows
     )
-    lines = [line for words, of in given.items() for line in (f"# {', '.join(of)}", f"export {' '.join(words)}")]
-    return "\n".join(["```sh", *(for_terminal(line).replace("`", "'") for line in lines), "```"]) if lines else ""
+    lines = [
+        line
+        for words, of in given.items()
+        for line in (f"# {', '.join(of)}", f"export {' '.join(words)}")
+    ]
+    return (
+        "\n".join(["```sh", *(for_terminal(line).replace("`", "'") for line in lines), "```"])
+        if lines
+        else ""
+    )

@@ -1,7 +1,7 @@
 """Parts of pages: numbers, names and tables in Markdown, for a browser, GitHub and a terminal.
 
-A measurement may come from a stranger, and so may every name in it. A word that a renderer could take for markup, a
-mention or an address goes into a code span, which all renderers show as it is.
+A measurement may come from a stranger, and so may every name in it. A word that a renderer could
+take for markup, a mention or an address goes into a code span, which all renderers show as it is.
 """
 
 import os
@@ -30,7 +30,8 @@ TIME_UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"))  # units of time, with th
 NUMBER = re.compile(r"$|[0-9±–-]")  # the beginning of a cell with a number, or with nothing
 WORD = re.compile(r"[^\s(),;]+")
 VALUE = re.compile(r"\{\w+\}")  # of a value in a template
-MARKUP = re.compile(r"[\\*_~\[\]{}<>&@#|/$=^]|www\.", re.IGNORECASE)  # means something in Markdown or on GitHub
+# Means something in Markdown or on GitHub.
+MARKUP = re.compile(r"[\\*_~\[\]{}<>&@#|/$=^]|www\.", re.IGNORECASE)
 IMAGES = re.compile(r"^!\[.*\n\n?", re.MULTILINE)  # a line of charts, and the empty line after it
 # A line near the beginning of each page. A page with it may be replaced by a newer one.
 MARK_OF_HTML = '<meta name="generator" content="rosetta report">'
@@ -52,7 +53,8 @@ class Report(NamedTuple):
 
 
 def html(markdown: str, charts: Mapping[str, str]) -> str:
-    """The page as one HTML file that loads nothing and runs nothing, with these charts, as SVG by title.
+    """The page as one HTML file that loads nothing and runs nothing,
+    with these charts, as SVG by title.
 
     Below the first line `---` each section with a heading of the second level is folded.
     """
@@ -76,7 +78,8 @@ def html(markdown: str, charts: Mapping[str, str]) -> str:
 
 
 def parser_of_pages(html: bool = False) -> Any:
-    """A Markdown parser of pages in which a table that is wider than the page is scrolled by itself.
+    """A Markdown parser of pages in which a table that is wider
+    than the page is scrolled by itself.
 
     It shows HTML as text unless `html`.
     """
@@ -97,12 +100,14 @@ def document(kind: str, title: str, body: str) -> str:
 
 
 def image(report: Report) -> str:
-    """The first chart as an SVG file that stands by itself, on a card of its own; a report has one at least."""
+    """The first chart as an SVG file that stands by itself,
+    on a card of its own; a report has one at least."""
     title, drawing = next(iter(report.charts.items()))
     head, *rest = re.split("[,;] ", title, maxsplit=1)
     machine = report.content["machine"]
     where = for_terminal(machine["processor"] or "an unknown processor")[:LONGEST_NAME]
-    below = 80 + int(re.findall(r' height="(\d+)"', drawing)[0])  # pixels down to the end of the last bar
+    # Pixels down to the end of the last bar.
+    below = 80 + int(re.findall(r' height="(\d+)"', drawing)[0])
     return template("chart.svg").format(
         mark=MARK_OF_SVG,
         outer=below + 16,
@@ -140,12 +145,23 @@ def terminal(text: str, console: Console) -> None:
     from rich.markdown import Markdown
     from rich.theme import Theme
 
-    plain = {"markdown.code": "bold", "markdown.table.header": "bold", "markdown.table.border": "dim"}
-    parts = "\n".join(map(printable, IMAGES.sub("", text).split("\n"))).split("```")  # at odd places: lines to copy
+    plain = {
+        "markdown.code": "bold",
+        "markdown.table.header": "bold",
+        "markdown.table.border": "dim",
+    }
+    # At odd places: lines to copy.
+    parts = "\n".join(map(printable, IMAGES.sub("", text).split("\n"))).split("```")
     with console.use_theme(Theme(plain)):
         for place, part in enumerate(parts):
             if place % 2:
-                console.print(part.removeprefix("sh"), soft_wrap=True, markup=False, highlight=False, emoji=False)
+                console.print(
+                    part.removeprefix("sh"),
+                    soft_wrap=True,
+                    markup=False,
+                    highlight=False,
+                    emoji=False,
+                )
             else:  # Rich centres a heading and underlines it
                 bold = re.sub(r"^#+ (.*)", r"**\1**", part, flags=re.MULTILINE)
                 console.print(Markdown(bold, hyperlinks=False))
@@ -157,7 +173,8 @@ def code(text: str) -> str:
 
 
 def safe(text: str) -> str:
-    """A sentence or a name of any origin; words that could be taken for markup are in code spans."""
+    """A sentence or a name of any origin;
+    words that could be taken for markup are in code spans."""
     plain = for_terminal(text).replace("`", "'").strip()
     return WORD.sub(lambda word: code(word[0]) if MARKUP.search(word[0]) else word[0], plain)
 
@@ -174,9 +191,15 @@ def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str
     """
     names, *figures = [*zip(columns, *rows, strict=True)]
     kept = [names, *(cells for cells in figures if set(cells[1:]) - {"", MISSING})]
-    rules = [":--", *("--:" if all(NUMBER.match(cell) for cell in cells[1:]) else ":--" for cells in kept[1:])]
+    rules = [
+        ":--",
+        *("--:" if all(NUMBER.match(cell) for cell in cells[1:]) else ":--" for cells in kept[1:]),
+    ]
     head, *lines = zip(*kept, strict=True)
-    escaped = ([cell.replace("\n", " ").replace("|", r"\|") for cell in line] for line in (head, rules, *lines))
+    escaped = (
+        [cell.replace("\n", " ").replace("|", r"\|") for cell in line]
+        for line in (head, rules, *lines)
+    )
     return "\n".join(f"| {' | '.join(line)} |" for line in escaped) if lines else ""
 
 
@@ -186,10 +209,11 @@ def template(name: str) -> str:
 
 
 def fill_template(values: Mapping[str, str], content: Any, charts: dict[str, str]) -> Report:
-    """The page of page.md with these values in place of their names, the results for --json, and charts by title.
+    """The page of page.md with these values in place of their names,
+    the results for --json, and charts by title.
 
-    - A paragraph that consists of an empty or missing value is left out, with the text about it below. An empty
-      section is left out, too.
+    - A paragraph that consists of an empty or missing value is left out, with the text about it
+      below. An empty section is left out, too.
     - A terminal shows the part above the line `---`, and the sentences that were decoded.
     - NaN and infinity are null in JSON.
     """
@@ -223,7 +247,9 @@ def origin(machine: Machine, more: Mapping[str, str]) -> str:
         "Python": machine["python"],
         **machine["versions"],
     }
-    return markdown_table(("what", "value"), [(safe(name), safe(value)) for name, value in facts.items() if value])
+    return markdown_table(
+        ("what", "value"), [(safe(name), safe(value)) for name, value in facts.items() if value]
+    )
 
 
 def digits(value: float | None, figures: int = 3) -> str:
@@ -246,7 +272,8 @@ def quantity(time: float | Estimate | None) -> str:
 
 
 def ratio(estimate: Estimate | None) -> str:
-    """A ratio with its interval: 1.47× (1.43 to 1.52). An interval beyond twice the value says nothing."""
+    """A ratio with its interval: 1.47× (1.43 to 1.52).
+    An interval beyond twice the value says nothing."""
     if estimate is None:
         return MISSING
     low, high = (_multiple(end) for end in (estimate.low, estimate.high))
@@ -272,18 +299,32 @@ def times(ratio: float) -> str:
 
 
 def verdict(ratio: Estimate, within: float, rounds: int, seconds: float) -> str:
-    """The verdict on a ratio of speeds, with its number; `seconds` is the duration of the rounds."""
+    """The verdict on a ratio of speeds, with its number;
+    `seconds` is the duration of the rounds."""
     word, factor = ratio.word(within), max(ratio.value, 1 / ratio.value)
     if word == "same":
         return f"the same within {percent(max(ratio.high, 1 / ratio.low) - 1)}"
     if word == "not told apart":
         if ratio.unsure:
-            return f"not told apart yet: {count(rounds, 'round')} tell too little; give a longer --budget"
+            return (
+                f"not told apart yet: {count(rounds, 'round')} tell too little; give a longer "
+                "--budget"
+            )
         minutes = minutes_until(within, ratio.half_width, seconds)
-        more = f"; about {count(minutes, 'more minute')} would do" if 0 < minutes <= MOST_MINUTES else ""
-        return f"not told apart yet: ±{percent(ratio.half_width)} after {count(rounds, 'round')}{more}"
+        more = (
+            f"; about {count(minutes, 'more minute')} would do"
+            if 0 < minutes <= MOST_MINUTES
+            else ""
+        )
+        return (
+            f"not told apart yet: ±{percent(ratio.half_width)} after {count(rounds, 'round')}{more}"
+        )
     if factor >= TWICE:
-        return f"{times(factor)} times as fast" if word == "faster" else f"takes {times(factor)} times as long"
+        return (
+            f"{times(factor)} times as fast"
+            if word == "faster"
+            else (f"takes {times(factor)} times as long")
+        )
     return f"{word} by {percent(factor - 1)}"
 
 
@@ -293,9 +334,14 @@ def minutes_until(within: float, half_width: float, seconds: float) -> int:
 
 
 def enough(within: float, half_width: float, seconds: float, budget: float) -> str:
-    """Advice on a budget, in seconds, after which an interval is as narrow as `within`: an hour at most."""
+    """Advice on a budget, in seconds, after which an interval is as narrow as `within`:
+    an hour at most."""
     minutes = ceil(budget / 60) + minutes_until(within, half_width, seconds)
-    return f"--budget {minutes}m would do" if minutes <= MOST_MINUTES else "an hour would not do on this machine"
+    return (
+        f"--budget {minutes}m would do"
+        if minutes <= MOST_MINUTES
+        else ("an hour would not do on this machine")
+    )
 
 
 def percent(share: float) -> str:

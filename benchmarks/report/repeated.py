@@ -1,7 +1,7 @@
 """The results of several measurements of one bench on one machine, made one after the other.
 
-The unit is a measurement, since something may last longer than its rounds. So an interval here tells where a further
-measurement falls, in 95 of 100 cases.
+The unit is a measurement, since something may last longer than its rounds. So an interval here
+tells where a further measurement falls, in 95 of 100 cases.
 """
 
 import math
@@ -15,7 +15,11 @@ from benchmarks.report.bench_results import BenchResults, BenchRow
 def are_repeated(measurements: Sequence[Measurement]) -> bool:
     """True if all are of the same rows, on the same kind of machine, with the same versions."""
     first, *others = (
-        (head.plan.rows, head.plan.training, *(head.machine[part] for part in ("processor", "cores", "versions")))
+        (
+            head.plan.rows,
+            head.plan.training,
+            *(head.machine[part] for part in ("processor", "cores", "versions")),
+        )
         for head in (measurement.head for measurement in measurements)
     )
     return all(other == first for other in others)
@@ -24,8 +28,8 @@ def are_repeated(measurements: Sequence[Measurement]) -> bool:
 class RepeatedResults(BenchResults):
     """The results of measurements for which `are_repeated` is True.
 
-    Ratios and times are means over the measurements, with intervals of a further one. Facts, decoding and
-    profiles are those of the last measurement.
+    Ratios and times are means over the measurements, with intervals of a further one. Facts,
+    decoding and profiles are those of the last measurement.
     """
 
     def __init__(self, measurements: Sequence[Measurement]) -> None:
@@ -42,11 +46,15 @@ class RepeatedResults(BenchResults):
         self.rows.sort(key=lambda row: (bool(row.why_not), row.step.value if row.step else 0.0))
 
     def ratio(self, left: BenchRow | None, right: BenchRow | None) -> Estimate | None:
-        """Speed of `left` as a multiple of that of `right`; None if a measurement does not compare them."""
+        """Speed of `left` as a multiple of that of `right`;
+        None if a measurement does not compare them."""
         if left is None or right is None:
             return None
         return _of_a_further_one(
-            [one.ratio(one.by_label.get(left.label), one.by_label.get(right.label)) for one in self.single]
+            [
+                one.ratio(one.by_label.get(left.label), one.by_label.get(right.label))
+                for one in self.single
+            ]
         )
 
     @property

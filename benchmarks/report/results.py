@@ -9,7 +9,14 @@ from statistics import fmean, median
 from typing import Any
 
 from benchmarks.measure.measurement import Measurement
-from benchmarks.measure.statistics import LEAST_ROUNDS, counting, grouped, observations, undisturbed, widest
+from benchmarks.measure.statistics import (
+    LEAST_ROUNDS,
+    counting,
+    grouped,
+    observations,
+    undisturbed,
+    widest,
+)
 from benchmarks.schema import Round
 from common.text import count
 
@@ -23,12 +30,16 @@ class RowResults:
         starts, turns = results.starts[index], results.turns.get(index, [])
         self.row = results.plan.rows[index]
         self.label = self.row.label  # its name in tables and charts
-        self.items = turns[0].items if turns else 1  # of a step: pairs, or what a script calls items
+        # Of a step: pairs, or what a script calls items.
+        self.items = turns[0].items if turns else 1
         self.item = results.observed.seconds(index)  # None if no cycle could be used
         self.step = self.item and self.item.times(self.items)  # a warm training step
-        self.first_step = median(start.warm_up.first_step_seconds for start in starts)  # with all compiling
+        # With all compiling.
+        self.first_step = median(start.warm_up.first_step_seconds for start in starts)
         # Most memory of any process in training.
-        self.peak_memory = max([start.warm_up.peak for start in starts] + [turn.peak for turn in turns])
+        self.peak_memory = max(
+            [start.warm_up.peak for start in starts] + [turn.peak for turn in turns]
+        )
 
 
 class Results(ABC):
@@ -69,22 +80,34 @@ class Results(ABC):
     @property
     def doubts(self) -> list[str]:
         """Reasons not to rely on the figures."""
-        doubts, used, least = [], len(self.observed.logarithms), LEAST_ROUNDS * len(self.plan.rows_by_size)
+        doubts, used, least = (
+            [],
+            len(self.observed.logarithms),
+            LEAST_ROUNDS * len(self.plan.rows_by_size),
+        )
         if not all(undisturbed(cycle) for _, cycle in self.counted):
             doubts.append(
-                f"other programs used {self.others:.2f} cores during the turns, which slows some rows more than "
-                "others and widens intervals; measure on an idle machine, or with fewer threads than cores"
+                f"other programs used {self.others:.2f} cores during the turns, which slows some "
+                "rows more than others and widens intervals; measure on an idle machine, or with "
+                "fewer threads than cores"
             )
         if self.reached is None:
             doubts.append("too few rounds can be used for an interval; give a longer --budget")
         elif used < least:
-            which = f"{used} of {self.rounds} rounds" if used < self.rounds else count(used, "round")
-            doubts.append(f"only {which} can be used, and {least} are the least for figures to rely on")
+            which = (
+                f"{used} of {self.rounds} rounds" if used < self.rounds else count(used, "round")
+            )
+            doubts.append(
+                f"only {which} can be used, and {least} are the least for figures to rely on"
+            )
         return [*doubts, *self._doubts_of_rows()]
 
     @property
     def notes(self) -> list[str]:
         """Notes on the figures for their reader."""
-        left_out = f"{self.dropped} of {self.cycles} cycles are left out because other programs were at work"
+        left_out = (
+            f"{self.dropped} of {self.cycles} cycles are left out because other programs were at "
+            "work"
+        )
         notes = [f"{left_out}; close other programs and measure again"] if self.dropped else []
         return [*notes, *self._more_notes()]

@@ -1,7 +1,10 @@
-"""Render the pages of the committed measurements, and the figures of README, the guide and the page of models.
+"""Render the pages of the committed measurements, and the figures of README,
+the guide and the page of models.
 
-`make pages` makes the measurements of this folder anew and runs this. With the path of a measurement
-as its argument, it first removes the sentences of the corpus from it, so that only figures are left.
+`make pages` makes the measurements of this folder anew and runs this. With the path of a
+measurement
+as its argument, it first removes the sentences of the corpus from it, so that only figures are
+left.
 """
 
 import dataclasses
@@ -30,7 +33,8 @@ NAMES = ("demo", "fra-eng")  # of the pages of this folder
 
 
 def measurements_of(name: str) -> list[Path]:
-    """The measurements of a page of this folder, the oldest first: NAME.jsonl, or NAME-1.jsonl, NAME-2.jsonl, …."""
+    """The measurements of a page of this folder, the oldest first:
+    NAME.jsonl, or NAME-1.jsonl, NAME-2.jsonl, …."""
     return sorted(FOLDER.glob(f"{name}.jsonl")) or sorted(FOLDER.glob(f"{name}-*.jsonl"))
 
 
@@ -45,25 +49,35 @@ def rendered(path: Path) -> str:
     )
     if path.suffix == ".svg":
         return render.image(report)
-    return render.html(report.page, report.charts) if path.suffix == ".html" else render.markdown(report.page)
+    return (
+        render.html(report.page, report.charts)
+        if path.suffix == ".html"
+        else render.markdown(report.page)
+    )
 
 
 def pages() -> list[Path]:
     """The pages of measurements under docs."""
     benches = [FOLDER / f"{name}.jsonl" for name in NAMES]
     races = (PROJECT / "docs" / "racing").glob("*.jsonl")
-    beside = (path.with_suffix(suffix) for path in (*benches, *races) for suffix in (".md", ".html", ".svg"))
+    beside = (
+        path.with_suffix(suffix)
+        for path in (*benches, *races)
+        for suffix in (".md", ".html", ".svg")
+    )
     return sorted(path for path in beside if path.exists())
 
 
 def figures_only(path: Path) -> None:
-    """Rewrite a measurement, named as its corpus, without the sentences of that corpus and the path of its file."""
+    """Rewrite a measurement, named as its corpus,
+    without the sentences of that corpus and the path of its file."""
     measurement = Measurement.read(path)
     training, text = measurement.plan.training, measurement.head.text
     assert training
     assert text
     named = replace(
-        measurement.plan, training=replace(training, data=dataclasses.replace(training.data, data=path.stem))
+        measurement.plan,
+        training=replace(training, data=dataclasses.replace(training.data, data=path.stem)),
     )
     path.unlink()
     Measurement.create(path, replace(measurement.head, plan=named, text=replace(text, shown=[])))
@@ -75,14 +89,21 @@ def parts_of_readme() -> dict[str, str]:
     """README's parts that are made of the demo's measurement, by their names."""
     results = RepeatedResults([Measurement.read(path) for path in measurements_of("demo")])
     times = "; ".join(
-        f"{title_of(name)} {' and '.join(render.quantity(rows[lane].epoch) for lane in LANES if lane in rows)}"
+        f"{title_of(name)} "
+        f"{' and '.join(render.quantity(rows[lane].epoch) for lane in LANES if lane in rows)}"
         for name, rows in results.backends.items()
     )
     alt = f"An epoch, as installed and tuned: {times}"
-    image = f'<a href="docs/benchmark/demo.md"><img src="docs/benchmark/demo.svg" width="400" alt="{alt}"></a>'
+    image = (
+        '<a href="docs/benchmark/demo.md"><img src="docs/benchmark/demo.svg" width="400" '
+        f'alt="{alt}"></a>'
+    )
     paragraphs = rendered(FOLDER / "demo.md").split("\n\n")
     table = next(paragraph for paragraph in paragraphs if paragraph.startswith("| row"))
-    first, last = (render.day(one.head.started).partition(",")[0] for one in (results.single[0], results.single[-1]))
+    first, last = (
+        render.day(one.head.started).partition(",")[0]
+        for one in (results.single[0], results.single[-1])
+    )
     days = first if first == last else f"{first} to {last}"
     answer = f"{page.machine_of(results)}, {days}: **{results.headline}** {results.gain}"
     return {"answer": f"{answer}\n\n{image}", "table": table, "models": times_of_models(rounded)}
@@ -91,16 +112,26 @@ def parts_of_readme() -> dict[str, str]:
 def parts_of_guide() -> dict[str, str]:
     """The guide's tables of the effects of settings and of the measurements."""
     tables = []
-    dated = [((table.model, effect.date), effect) for table in BUILT_IN.values() for effect in table.effects]
+    dated = [
+        ((table.model, effect.date), effect)
+        for table in BUILT_IN.values()
+        for effect in table.effects
+    ]
     for (model, date), of_date in grouped(dated).items():
         lines = []
         for framework, effects in grouped((effect.framework, effect) for effect in of_date).items():
-            words = [(e.helps, f"{e.knob} {render.ratio(Estimate(e.ratio, e.low, e.high))}") for e in effects]
+            words = [
+                (e.helps, f"{e.knob} {render.ratio(Estimate(e.ratio, e.low, e.high))}")
+                for e in effects
+            ]
             of_lane = grouped(words)
-            lines.append((framework, *(", ".join(of_lane.get(helps, ["–"])) for helps in (True, False))))
+            lines.append(
+                (framework, *(", ".join(of_lane.get(helps, ["–"])) for helps in (True, False)))
+            )
         columns = ("framework", "set: a step is so many times as fast", "not set")
         tables += [
-            f"Measured with {model} on {date}, on an {BUILT_IN[model].processor}, {BUILT_IN[model].cores} cores:",
+            f"Measured with {model} on {date}, on an {BUILT_IN[model].processor}, "
+            f"{BUILT_IN[model].cores} cores:",
             render.markdown_table(columns, lines),
         ]
     lines = []
@@ -109,18 +140,24 @@ def parts_of_guide() -> dict[str, str]:
         measurement = measurements[-1]
         command = " ".join(measurement.plan.command.replace("\\\n", " ").split())
         day = render.day(measurement.head.started).partition(",")[0]
-        lines.append((f"[{name}](benchmark/{name}.md)", str(len(measurements)), render.code(command), day))
+        lines.append(
+            (f"[{name}](benchmark/{name}.md)", str(len(measurements)), render.code(command), day)
+        )
     made = render.markdown_table(("page", "measurements", "made by", "the last one on"), lines)
     return {"effects": render.joined(*tables), "measurements": made, "spread": spread()}
 
 
 def spread() -> str:
-    """A table of the deviations of ratios from one measurement of the demo to the next, and within a measurement."""
+    """A table of the deviations of ratios from one measurement of the demo to the next,
+    and within a measurement."""
     results = RepeatedResults([Measurement.read(path) for path in measurements_of("demo")])
     lines = []
     for pair in results.pairs:
         left, right = results.by_label[pair.left], results.by_label[pair.right]
-        known = [single.ratio(single.by_label[left.label], single.by_label[right.label]) for single in results.single]
+        known = [
+            single.ratio(single.by_label[left.label], single.by_label[right.label])
+            for single in results.single
+        ]
         ratios = [estimate for estimate in known if estimate]
         between = stdev(log(estimate.value) for estimate in ratios)
         within = median(log(estimate.high / estimate.low) / 2 for estimate in ratios)
@@ -153,14 +190,19 @@ def rounded(estimate: Estimate | None) -> str:
 
 
 def times_of_models(write: Callable[[Estimate | None], str] = render.around) -> str:
-    """A table of the frameworks' times with each model, as installed and tuned, as multiples of PyTorch's."""
+    """A table of the frameworks' times with each model,
+    as installed and tuned, as multiples of PyTorch's."""
     benches = benches_of_models()
     lines = []
     for name in (name for name in benches["lstm"].backends if name != EXAMPLE):
         cells = []
         for results in benches.values():
-            pairs = [(results.backends["torch"][lane], results.backends[name][lane]) for lane in LANES]
-            ratios = ["1×" if row is first else write(results.ratio(first, row)) for first, row in pairs]
+            pairs = [
+                (results.backends["torch"][lane], results.backends[name][lane]) for lane in LANES
+            ]
+            ratios = [
+                "1×" if row is first else write(results.ratio(first, row)) for first, row in pairs
+            ]
             cells.append(" and ".join(dict.fromkeys(ratios)))
         lines.append((title_of(name), *cells))
     return render.markdown_table(("× PyTorch", *benches), lines)
@@ -175,12 +217,26 @@ def parts_of_models() -> dict[str, str]:
         rows = {name: rows["tuned"] for name, rows in results.backends.items() if name != EXAMPLE}
         for name, row in sorted(rows.items(), key=lambda of: sum(of[1].step_parts.values())):
             times = [render.quantity(row.step_parts.get(part)) for part in PARTS_OF_A_STEP]
-            lines.append((model, title_of(name), render.quantity(row.epoch), render.quantity(row.step), *times))
+            lines.append(
+                (
+                    model,
+                    title_of(name),
+                    render.quantity(row.epoch),
+                    render.quantity(row.step),
+                    *times,
+                )
+            )
     last = benches["lstm"]
     day = render.day(last.head.started).partition(",")[0]
-    parts = render.markdown_table(("model", "framework", "an epoch", "a step", *PARTS_OF_A_STEP.values()), lines)
+    parts = render.markdown_table(
+        ("model", "framework", "an epoch", "a step", *PARTS_OF_A_STEP.values()), lines
+    )
     measured = f"{page.machine_of(last)}, {day}, one measurement of each model:"
-    return {"answers": "\n".join((measured, "", *answers)), "times": times_of_models(), "parts": parts}
+    return {
+        "answers": "\n".join((measured, "", *answers)),
+        "times": times_of_models(),
+        "parts": parts,
+    }
 
 
 PARTS = {
@@ -206,7 +262,9 @@ if __name__ == "__main__":
         (FOLDER / f"{name}.md").touch()
     for path in FOLDER.glob("*.jsonl"):
         # Processes tell where this copy's Python is.
-        path.write_text(path.read_text(encoding="utf-8").replace(f"{PROJECT}/", ""), encoding="utf-8")
+        path.write_text(
+            path.read_text(encoding="utf-8").replace(f"{PROJECT}/", ""), encoding="utf-8"
+        )
     for path in pages():
         path.write_text(rendered(path), encoding="utf-8")
     for path in PARTS:

@@ -1,1 +1,2 @@
-"""The bilingual grammar that writes the bundled English–French phrasebook, common/phrasebook/phrasebook.txt."""
+"""The bilingual grammar that writes the bundled English–French phrasebook,
+common/phrasebook/phrasebook.txt."""

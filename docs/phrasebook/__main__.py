@@ -8,7 +8,8 @@ ATTRIBUTION = "CC0 1.0 Rosetta phrasebook"
 
 
 def text() -> str:
-    """The whole file: English, French and attribution on each line, the short English sentences first."""
+    """The whole file: English, French and attribution on each line,
+    the short English sentences first."""
     in_order = sorted(pairs(), key=lambda pair: (len(pair[0]), pair))
     return "".join(f"{source}\t{translation}\t{ATTRIBUTION}\n" for source, translation in in_order)
 

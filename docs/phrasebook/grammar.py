@@ -12,11 +12,16 @@ HERE = Path(__file__).parent
 PAIRS = 10_000  # as many as the example trains on
 LONGEST_ENGLISH, LONGEST_FRENCH = 26, 36
 FORM = re.compile(r"\{(?:(\w+) )?(\w+)(?:@(many )?(\w+))?\}")  # {form group@many other}
-# English that is said in two ways. A phrase without places stands for both, a filled one for one of them.
-SUBJECTS = "I am|I'm You are|You're He is|He's She is|She's It is|It's We are|We're They are|They're That is|That's"
+# English that is said in two ways. A phrase without places stands for both,
+# a filled one for one of them.
+SUBJECTS = (
+    "I am|I'm You are|You're He is|He's She is|She's It is|It's We are|We're They are|They're That "
+    "is|That's"
+)
 CONTRACTIONS = (
     *re.findall(
-        r"(\w+ \w+)\|(\S+)", f"{SUBJECTS} What is|What's Where is|Where's Who is|Who's I would|I'd I will|I'll"
+        r"(\w+ \w+)\|(\S+)",
+        f"{SUBJECTS} What is|What's Where is|Where's Who is|Who's I would|I'd I will|I'll",
     ),
     *((f"{verb} not", f"{verb}n't") for verb in ("Do", "do", "does", "did", "is", "are")),
     ("cannot", "can't"),
@@ -35,7 +40,8 @@ Phrase = tuple[str, list[str]]  # an English sentence, and the French ones, the 
 
 
 def pairs() -> Iterator[tuple[str, str]]:
-    """The pairs of the phrasebook: all phrases without places, and so many filled ones as make it full."""
+    """The pairs of the phrasebook: all phrases without places,
+    and so many filled ones as make it full."""
     words = read_words(HERE / "words.txt")
     chosen: dict[str, list[str]] = {}
     filled: list[Iterator[Phrase]] = []  # of each phrase with places, its fillings
@@ -70,7 +76,9 @@ def _phrases() -> Iterator[Phrase]:
 
 def _fillings(english: str, french: list[str], words: dict[str, list[Word]]) -> Iterator[Phrase]:
     """The phrase with all words in its places that are short enough, in the order of hashes."""
-    groups = list(dict.fromkeys(place[2] for text in (english, *french) for place in FORM.finditer(text)))
+    groups = list(
+        dict.fromkeys(place[2] for text in (english, *french) for place in FORM.finditer(text))
+    )
     fillings: list[tuple[str, dict[str, Word]]] = []
     for choice in product(*(words[group] for group in groups)):
         chosen = dict(zip(groups, choice, strict=True))
@@ -90,7 +98,9 @@ def _fill(words: dict[str, Word], text: str, language: str) -> str:
         form, group, many, giver = place.groups()
         agreement = THE_MAN
         if giver:
-            agreement = words[giver].agreement(bool(many)) if giver in words else Agreement.of(giver)
+            agreement = (
+                words[giver].agreement(bool(many)) if giver in words else Agreement.of(giver)
+            )
             form = form or "present" * hasattr(words[group], "base")
         word = words[group]
         return (word.in_english if language == "english" else word.in_french)(form or "", agreement)
@@ -99,7 +109,8 @@ def _fill(words: dict[str, Word], text: str, language: str) -> str:
 
 
 def _hash(english: str) -> bytes:
-    """Number that chooses among the fillings; a hash, unlike a random generator, never changes its mind."""
+    """Number that chooses among the fillings; a hash,
+    unlike a random generator, never changes its mind."""
     return sha256(f"rosetta {english}".encode()).digest()
 
 
@@ -123,7 +134,12 @@ def _french(text: str) -> str:
     text = re.sub(rf"\b([mts])a (?={VOWEL})", r"\1on ", text)
     text = re.sub(rf"(?<!-)\bce (?={VOWEL})", "cet ", text)
     text = re.sub(rf"(?<!-)\b([JjNnMmTtSsDdLl]|[Qq]u)[ea] (?={VOWEL})", r"\1'", text)
-    for apart, together in (("de le ", "du "), ("de les ", "des "), ("à le ", "au "), ("à les ", "aux ")):
+    for apart, together in (
+        ("de le ", "du "),
+        ("de les ", "des "),
+        ("à le ", "au "),
+        ("à les ", "aux "),
+    ):
         text = re.sub(rf"\b{apart}", together, text)
     text = re.sub(" (?=[!?])", "\u202f", text)
     return text[0].upper() + text[1:]

@@ -1,8 +1,8 @@
 """Judge a run by sentences that it may be asked: python -m docs.phrasebook.visitors [RUN].
 
-Each sentence of visitors.txt is translated twice, as it is and in small letters without its mark, as `rosetta
-translate` would, and each sentence that the run's training held out once. A translation is right if visitors.txt or
-the run has it, whatever its mark at the end is.
+Each sentence of visitors.txt is translated twice, as it is and in small letters without its mark,
+as `rosetta translate` would, and each sentence that the run's training held out once. A translation
+is right if visitors.txt or the run has it, whatever its mark at the end is.
 """
 
 import sys
@@ -17,7 +17,8 @@ from common.sources import Sources
 from docs.phrasebook.words import lines
 
 MARKS = " \u202f.!?"
-Right = dict[str, Collection[str]]  # sentences, and the translations that are right, without marks at their ends
+# Sentences, and the translations that are right, without marks at their ends.
+Right = dict[str, Collection[str]]
 
 
 class Judged(NamedTuple):
@@ -49,16 +50,24 @@ def carelessly(sentences: Iterable[str]) -> list[str]:
 
 
 def judged(
-    translate: Callable[[Sequence[str]], list[str]], sources: Sources, typed: Sequence[str], known: Right
+    translate: Callable[[Sequence[str]], list[str]],
+    sources: Sources,
+    typed: Sequence[str],
+    known: Right,
 ) -> Iterator[Judged]:
     """Each of the sentences as they were `typed`, in the order in which they are `known`."""
     texts = list(map(sources.as_written, typed))
-    for given, text, translation, right in zip(typed, texts, translate(texts), known.values(), strict=True):
-        yield Judged(given, translation, translation.rstrip(MARKS) in right, sources.doubt(text, translation))
+    for given, text, translation, right in zip(
+        typed, texts, translate(texts), known.values(), strict=True
+    ):
+        yield Judged(
+            given, translation, translation.rstrip(MARKS) in right, sources.doubt(text, translation)
+        )
 
 
 def main() -> None:
-    """Print the visitors' sentences that are translated wrongly, how many are right, and how many called guesses."""
+    """Print the visitors' sentences that are translated wrongly,
+    how many are right, and how many called guesses."""
     from backends.process.parent import Runtime
     from backends.process.translating import launch, translations
 
@@ -76,8 +85,13 @@ def main() -> None:
                 if not judgement.right and known is typed:
                     print(f"{judgement.text:28} {judgement.translation}  ({judgement.doubt})")
             for right in (True, False):
-                doubts = [bool(judgement.doubt) for judgement in judgements if judgement.right == right]
-                print(f"{title}: {len(doubts)} {'right' if right else 'wrong'}, {sum(doubts)} of them called guesses")
+                doubts = [
+                    bool(judgement.doubt) for judgement in judgements if judgement.right == right
+                ]
+                print(
+                    f"{title}: {len(doubts)} {'right' if right else 'wrong'}, {sum(doubts)} of "
+                    "them called guesses"
+                )
 
 
 if __name__ == "__main__":

@@ -58,7 +58,8 @@ THE_MAN = Agreement()
 
 @dataclass(frozen=True)
 class Word:
-    """A noun, or a subject, whose French column ends with person and gender, or a word without forms."""
+    """A noun, or a subject, whose French column ends with person and gender,
+    or a word without forms."""
 
     english: str
     french: str
@@ -82,8 +83,8 @@ class Word:
     def in_french(self, form: str, agreement: Agreement) -> str:
         """The French form.
 
-        `form` is a determiner, "many", "present", "past", "imparfait", "aux", "done" (the participle), "imperative",
-        or "".
+        `form` is a determiner, "many", "present", "past", "imparfait", "aux", "done" (the
+        participle), "imperative", or "".
         """
         word = self.french.removesuffix(self._marks)
         if form in DETERMINERS:
@@ -127,14 +128,17 @@ class Verb(Word):
             stem = first + first[-1] if first in DOUBLED else re.sub("(?<=[^e])e$", "", first)
             return f"{stem}ing{space}{rest}"
         if form == "present":
-            third = re.sub("(?<=[^aeou])y$", "ie", first) + ("es" if re.search("(o|s|x|ch|sh)$", first) else "s")
+            third = re.sub("(?<=[^aeou])y$", "ie", first) + (
+                "es" if re.search("(o|s|x|ch|sh)$", first) else "s"
+            )
             first = IRREGULAR.get(first, (first, third, first))[agreement.english_person]
         return first + space + rest
 
     def in_french(self, form: str, agreement: Agreement) -> str:
         """A tense, a part of one, or the infinitive."""
         stem = self.french.removesuffix("er")
-        present = [stem + "e" * (stem[-1] + end[0] == "go") + end for end in PRESENT]  # nous mangeons
+        # Nous mangeons.
+        present = [stem + "e" * (stem[-1] + end[0] == "go") + end for end in PRESENT]
         present = self.more[0].split() if self.more else present
         participle = self.more[1] if len(self.more) > 1 else f"{stem}é"
         with_etre, participle = participle.startswith("+"), participle.removeprefix("+")
@@ -163,7 +167,8 @@ def _plural(noun: str) -> str:
 
 
 def _agreed(adjective: str, agreement: Agreement) -> str:
-    """An adjective or a participle in gender and number; after a space it may have an irregular feminine."""
+    """An adjective or a participle in gender and number;
+    after a space it may have an irregular feminine."""
     word, _, feminine = adjective.partition(" ")
     if agreement.feminine:
         word = feminine or re.sub("x$", "s", word) + "e" * (not word.endswith("e"))
@@ -179,7 +184,9 @@ def read_words(path: Path) -> dict[str, list[Word]]:
             name, kind = line.strip("[]").split(": ")
             words = groups[name] = []
         elif line.startswith("= all "):
-            words += [word for name in line.removeprefix("= all ").split(", ") for word in groups[name]]
+            words += [
+                word for name in line.removeprefix("= all ").split(", ") for word in groups[name]
+            ]
         elif line.startswith("= "):
             words += [known[kind, english] for english in line.removeprefix("= ").split(", ")]
         else:

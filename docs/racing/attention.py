@@ -1,5 +1,6 @@
-"""A script of a race: attention in torch or NumPy, forward and backward. `python attention.py own` is written by
-hand, `compiled` is the same by torch.compile, `framework` is torch's own, and `numpy` does without torch."""
+"""A script of a race: attention in torch or NumPy, forward and backward. `python attention.py own`
+is written by hand, `compiled` is the same by torch.compile, `framework` is torch's own, and `numpy`
+does without torch."""
 
 import sys
 from collections.abc import Callable
@@ -10,7 +11,8 @@ from rosetta_record import Record, take_turns
 
 BATCH, HEADS, TIME, WIDTH = 8, 8, 256, 64
 NAMES = ("query", "key", "value")
-MASK = np.triu(np.full((TIME, TIME), -np.inf, np.float32), 1)  # a position sees itself and what is before it
+# A position sees itself and what is before it.
+MASK = np.triu(np.full((TIME, TIME), -np.inf, np.float32), 1)
 
 which = sys.argv[1]
 rng = np.random.default_rng(0)
@@ -18,7 +20,8 @@ inputs = [rng.standard_normal((BATCH, HEADS, TIME, WIDTH), dtype=np.float32) for
 
 
 def step_of_torch() -> Callable[[], list]:
-    """A step, which gives the output and the gradients of its mean square by query, key and value."""
+    """A step, which gives the output and the gradients of its mean square by query,
+    key and value."""
     import torch
     from torch.nn import functional as F
 
@@ -32,7 +35,11 @@ def step_of_torch() -> Callable[[], list]:
     def framework(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
         return F.scaled_dot_product_attention(query, key, value, is_causal=True)
 
-    attention = {"own": handwritten, "framework": framework, "compiled": torch.compile(handwritten)}[which]
+    attention = {
+        "own": handwritten,
+        "framework": framework,
+        "compiled": torch.compile(handwritten),
+    }[which]
 
     def step() -> list:
         for tensor in tensors:
@@ -54,11 +61,18 @@ def step_of_numpy() -> list[NDArray[np.float32]]:
     by_output = output * np.float32(2 / output.size)
     by_weights = by_output @ value.swapaxes(2, 3)
     by_scores = weights * (by_weights - (by_weights * weights).sum(-1, keepdims=True)) * scale
-    return [output, by_scores @ key, by_scores.swapaxes(2, 3) @ query, weights.swapaxes(2, 3) @ by_output]
+    return [
+        output,
+        by_scores @ key,
+        by_scores.swapaxes(2, 3) @ query,
+        weights.swapaxes(2, 3) @ by_output,
+    ]
 
 
 step = step_of_numpy if which == "numpy" else step_of_torch()
 record = Record(f"attention-{which}")
 record.inputs(**dict(zip(NAMES, inputs, strict=True)))
-record.forward(**dict(zip(("output", *(f"{name}_gradient" for name in NAMES)), step(), strict=True)))
+record.forward(
+    **dict(zip(("output", *(f"{name}_gradient" for name in NAMES)), step(), strict=True))
+)
 take_turns(step, batch=BATCH * TIME, after=record)

@@ -46,7 +46,9 @@ decoder_target_data = one_hot(ahead, target_characters, max_decoder_seq_length)
 
 # 2. Model
 encoder = keras.layers.LSTM(latent_dim, return_state=True, name="encoder")
-decoder_lstm = keras.layers.LSTM(latent_dim, return_sequences=True, return_state=True, name="decoder_lstm")
+decoder_lstm = keras.layers.LSTM(
+    latent_dim, return_sequences=True, return_state=True, name="decoder_lstm"
+)
 decoder_dense = keras.layers.Dense(len(target_characters), name="decoder_dense")
 
 encoder_inputs = keras.Input((None, len(input_characters)))

@@ -2,8 +2,8 @@
 
 python use_a_model.py torch_model pairs.tsv 300
 
-trains 300 steps, shows how the loss falls, and translates the first sentences. So few steps teach some words, no
-sentences: the example takes 12,500.
+trains 300 steps, shows how the loss falls, and translates the first sentences. So few steps teach
+some words, no sentences: the example takes 12,500.
 """
 
 import sys
@@ -36,7 +36,9 @@ def batch_of(rows):
     lengths = np.array([len(text) - 1 for text in outputs])
     arrays = {
         "encoder_input_data": one_hot(inputs, encoder_characters, encoder_length),
-        "decoder_input_data": one_hot([text[:-1] for text in outputs], decoder_characters, decoder_length),
+        "decoder_input_data": one_hot(
+            [text[:-1] for text in outputs], decoder_characters, decoder_length
+        ),
         "decoder_target_data": target_data,
         "decoder_target_ids": target_data.argmax(-1),
         "target_weights": np.ones(shape, "float32"),
@@ -66,6 +68,8 @@ for step in range(num_steps):
     if step % 100 == 0 or step + 1 == num_steps:
         accuracy = api.to_array(counts)[1] / (64 * decoder_length)
         print(f"step {step + 1}: loss {float(loss):.3f}, right {accuracy:.0%}")
-print(f"{num_steps} steps are done; the example takes 12,500, and until then translations are poor:")
+print(
+    f"{num_steps} steps are done; the example takes 12,500, and until then translations are poor:"
+)
 for source in sources[:3]:
     print(source, "->", translate(model, source))

@@ -1,5 +1,5 @@
-"""The numbers on the tutorial's pages, computed by the NumPy backend in float64: how one sentence is translated, and
-the losses that the scripts print."""
+"""The numbers on the tutorial's pages, computed by the NumPy backend in float64: how one sentence
+is translated, and the losses that the scripts print."""
 
 from dataclasses import dataclass, replace
 
@@ -46,13 +46,17 @@ class Reference:
         run = RunDirectory.open(BUNDLED_RUN)
         self.vocabularies = run.vocabularies
         self.corpus = Batch.of_pairs(run.pairs(), *self.vocabularies, "float64")
-        self.backend = Backend(numpy_model, replace(run.model_config, dtype="float64"), TrainConfig())
+        self.backend = Backend(
+            numpy_model, replace(run.model_config, dtype="float64"), TrainConfig()
+        )
         self.backend.load(run.read_state("last", "float64")[0])
 
     def train(self) -> list[float]:
         """The losses of the scripts' steps."""
         rows = np.arange(NUM_STEPS * BATCH_SIZE)
-        metrics = self.backend.train(Batches(self.corpus, rows, BATCH_SIZE), lambda step, loss: None)
+        metrics = self.backend.train(
+            Batches(self.corpus, rows, BATCH_SIZE), lambda step, loss: None
+        )
         return list(map(float, metrics.step_losses))
 
     def translate(self, sentence: str) -> str:
@@ -66,7 +70,10 @@ class Reference:
         decoded_ids = self._decode(ids, lengths)  # (1, L)
         outputs = self.backend.forward(Batch.of_ids(self.backend.config, ids, lengths, decoded_ids))
         (chances,) = probabilities(self.backend, ids, lengths, decoded_ids)  # (L, V_dec)
-        decoded, characters = decoder_vocabulary.decode(decoded_ids[0]), decoder_vocabulary.characters
+        decoded, characters = (
+            decoder_vocabulary.decode(decoded_ids[0]),
+            decoder_vocabulary.characters,
+        )
         likeliest = np.argsort(-chances, kind="stable")[:, :BEST]
         steps = [
             Step(fed, [(characters[n], float(of_each[n])) for n in best])
@@ -80,7 +87,9 @@ class Reference:
         """Ids (1, T_enc) and length (1,)."""
         return self.vocabularies[0].encode([sentence], self.corpus.encoder_ids.shape[1])
 
-    def _decode(self, ids: NDArray[np.integer], lengths: NDArray[np.integer]) -> NDArray[np.integer]:
+    def _decode(
+        self, ids: NDArray[np.integer], lengths: NDArray[np.integer]
+    ) -> NDArray[np.integer]:
         """Ids (1, L), "\\n" included."""
         longest = max_decoded_length(self.corpus.decoder_input_ids.shape[1])
         return self.backend.translate(ids, lengths, longest)

@@ -1,4 +1,5 @@
-"""The block in Paddle, ported with two mistakes: `python SCRIPT RECORD` records it. make.py runs it and mends it."""
+"""The block in Paddle, ported with two mistakes: `python SCRIPT RECORD` records it.
+make.py runs it and mends it."""
 
 import sys
 from pathlib import Path
@@ -13,14 +14,17 @@ from rosetta_record import Record
 WORDS, UNITS, HEADS = 12, 4, 2
 EPSILON = 2**-17  # a number that Paddle, which rounds it to float32, has exactly
 IDS = np.random.default_rng(0).integers(0, WORDS, (2, 2, 5))  # (steps, batch, time)
-CARRIED, FEED = Path("block.pdparams"), Path("feed")  # torch's weights; the inputs of torch's layers
+# torch's weights; the inputs of torch's layers
+CARRIED, FEED = Path("block.pdparams"), Path("feed")
 
 
 class Block(nn.Layer):
     def __init__(self) -> None:
         super().__init__()
         self.norm1, self.norm2 = nn.LayerNorm(UNITS, EPSILON), nn.LayerNorm(UNITS, EPSILON)
-        self.q, self.k, self.v, self.out = (nn.Linear(UNITS, UNITS, bias_attr=False) for _ in range(4))
+        self.q, self.k, self.v, self.out = (
+            nn.Linear(UNITS, UNITS, bias_attr=False) for _ in range(4)
+        )
         self.up, self.down = nn.Linear(UNITS, 2 * UNITS), nn.Linear(2 * UNITS, UNITS)
         self.gelu = nn.GELU(approximate=True)
 
@@ -35,7 +39,11 @@ class Block(nn.Layer):
 class Model(nn.Layer):
     def __init__(self) -> None:
         super().__init__()
-        self.words, self.block, self.logits = nn.Embedding(WORDS, UNITS), Block(), nn.Linear(UNITS, WORDS)
+        self.words, self.block, self.logits = (
+            nn.Embedding(WORDS, UNITS),
+            Block(),
+            nn.Linear(UNITS, WORDS),
+        )
 
     def forward(self, ids: paddle.Tensor) -> paddle.Tensor:  # (batch, time)
         return self.logits(self.block(self.words(ids)))
@@ -53,4 +61,6 @@ model = Model()
 if CARRIED.exists():
     model.set_state_dict(paddle.load(str(CARRIED)))
 record = Record(sys.argv[1], feed=FEED if FEED.exists() else None)
-record.training(model, list(IDS), loss_of, lambda weights: paddle.optimizer.Momentum(0.125, 0.5, weights))
+record.training(
+    model, list(IDS), loss_of, lambda weights: paddle.optimizer.Momentum(0.125, 0.5, weights)
+)

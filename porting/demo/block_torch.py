@@ -24,7 +24,10 @@ class Block(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:  # (batch, time, units)
         normed = self.norm1(x)
-        q, k, v = (layer(normed).unflatten(-1, (HEADS, -1)).transpose(1, 2) for layer in (self.q, self.k, self.v))
+        q, k, v = (
+            layer(normed).unflatten(-1, (HEADS, -1)).transpose(1, 2)
+            for layer in (self.q, self.k, self.v)
+        )
         attended = F.scaled_dot_product_attention(q, k, v, is_causal=True)
         x = x + self.out(attended.transpose(1, 2).flatten(2))
         return x + self.down(self.gelu(self.up(self.norm2(x))))
@@ -33,7 +36,11 @@ class Block(nn.Module):
 class Model(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.words, self.block, self.logits = nn.Embedding(WORDS, UNITS), Block(), nn.Linear(UNITS, WORDS)
+        self.words, self.block, self.logits = (
+            nn.Embedding(WORDS, UNITS),
+            Block(),
+            nn.Linear(UNITS, WORDS),
+        )
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:  # (batch, time)
         return self.logits(self.block(self.words(ids)))
@@ -42,9 +49,13 @@ class Model(nn.Module):
 def loss_of(model: Model, ids: np.ndarray) -> tuple:
     tokens = torch.from_numpy(ids)
     logits = model(tokens)
-    return F.cross_entropy(logits[:, :-1].flatten(0, 1), tokens[:, 1:].flatten()), {"logits": logits}
+    return F.cross_entropy(logits[:, :-1].flatten(0, 1), tokens[:, 1:].flatten()), {
+        "logits": logits
+    }
 
 
 torch.set_default_dtype(torch.float64)
 torch.manual_seed(1)
-Record(sys.argv[1]).training(Model(), list(IDS), loss_of, lambda weights: torch.optim.SGD(weights, 0.125, 0.5))
+Record(sys.argv[1]).training(
+    Model(), list(IDS), loss_of, lambda weights: torch.optim.SGD(weights, 0.125, 0.5)
+)

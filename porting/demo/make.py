@@ -1,6 +1,8 @@
-"""Make the records that `rosetta-diff` without arguments compares: `python demo/make.py`, with torch and Paddle.
+"""Make the records that `rosetta-diff` without arguments compares:
+`python demo/make.py`, with torch and Paddle.
 
-They go into rosetta_diff/demo/: `torch-block`, the port as first tried, `paddle-block`, and mended, `mended-block`.
+They go into rosetta_diff/demo/: `torch-block`, the port as first tried,
+`paddle-block`, and mended, `mended-block`.
 """
 
 import shutil
@@ -15,20 +17,25 @@ FIXES = {"(q, k, v)\n": "(q, k, v, is_causal=True)\n", "approximate=True": ""}
 
 
 def make(folder: Path) -> None:
-    """Record both sides in the folder, the port twice with torch's weights: as first tried, and as mended."""
+    """Record both sides in the folder, the port twice with torch's weights:
+    as first tried, and as mended."""
 
     def run(*words: str) -> None:
         subprocess.run([sys.executable, *words], cwd=folder, check=True)
 
     def rosetta(command: str, *words: str) -> None:
-        subprocess.run([Path(sys.executable).with_name(f"rosetta-{command}"), *words], cwd=folder, check=True)
+        subprocess.run(
+            [Path(sys.executable).with_name(f"rosetta-{command}"), *words], cwd=folder, check=True
+        )
 
     for script in ("block_torch.py", "block_paddle.py"):
         shutil.copy(HERE / script, folder)
     port = folder / "block_paddle.py"
     run("block_torch.py", "torch-block")
     run("block_paddle.py", "paddle-block")
-    rosetta("carry", "torch-block", "--to", "paddle", "--like", "paddle-block", "-o", "block.pdparams")
+    rosetta(
+        "carry", "torch-block", "--to", "paddle", "--like", "paddle-block", "-o", "block.pdparams"
+    )
     run("block_paddle.py", "paddle-block")
     rosetta("diff", "torch-block", "paddle-block", "--feed", "feed")
     run("block_paddle.py", "paddle-block")

@@ -11,8 +11,8 @@ from porting_tests.support.side import FRAMEWORKS, Side
 
 AT_LENGTH = "ROSETTA_AT_LENGTH" in os.environ  # as `make nightly` sets it
 
-# Each process of `make test` keeps to a core of its own, and so do the frameworks that it starts: threads of two
-# frameworks that share cores spin while they wait for one another.
+# Each process of `make test` keeps to a core of its own, and so do the frameworks that it starts:
+# threads of two frameworks that share cores spin while they wait for one another.
 if PROCESS := os.environ.get("PYTEST_XDIST_WORKER"):
     CORES = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {CORES[int(PROCESS.removeprefix("gw")) % len(CORES)]})
@@ -22,9 +22,10 @@ for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):  # of the programs 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark tests that start a framework with `starts`, which `make check` leaves out; and leave out tests marked
-    `at_length` but by `make nightly`. Tests that need all frameworks run in one process of `make test`, and those
-    that need one in another, so that few frameworks start twice."""
+    """Mark tests that start a framework with `starts`, which `make check` leaves out; and leave out
+    tests marked `at_length` but by `make nightly`. Tests that need all frameworks run in one
+    process of `make test`, and those that need one in another, so that few frameworks start
+    twice."""
     if not AT_LENGTH:
         long = [item for item in items if item.get_closest_marker("at_length")]
         config.hook.pytest_deselected(items=long)
@@ -33,7 +34,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if "side_of" in item.fixturenames:  # type: ignore[attr-defined]
             item.add_marker("starts")
             if PROCESS:
-                item.add_marker(pytest.mark.xdist_group("all" if "started" in item.fixturenames else "one"))
+                item.add_marker(
+                    pytest.mark.xdist_group("all" if "started" in item.fixturenames else "one")
+                )
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -46,7 +49,8 @@ def folders_of_our_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Non
 
 @pytest.fixture(scope="session")
 def side_of() -> Iterator[Callable[[str], Side]]:
-    """The process of a framework, such as "torch" or "keras:jax", in which models are recorded; started once."""
+    """The process of a framework, such as "torch" or "keras:jax",
+    in which models are recorded; started once."""
     with ExitStack() as stack:
 
         @cache

@@ -1,7 +1,9 @@
-"""Causes of what `rosetta-diff` finds: each is told where it is planted, and not where the numbers are a bit others.
+"""Causes of what `rosetta-diff` finds: each is told where it is planted,
+and not where the numbers are a bit others.
 
-Records are made of NumPy alone, and do not say what layers were given. What both sides compute is written out here,
-and not taken from the product. support/mistakes.py plants other causes in models of the frameworks."""
+Records are made of NumPy alone, and do not say what layers were given. What both sides compute is
+written out here, and not taken from the product. support/mistakes.py plants other causes in models
+of the frameworks."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -36,7 +38,8 @@ GRADIENTS: Arrays = {"fc.kernel": RNG.normal(size=(D, D)), "fc.bias": RNG.normal
 class Facts(NamedTuple):
     """The computation of a side."""
 
-    layer: Layer = ("fc", "Dense", {"kernel": KERNEL, "bias": BIAS}, {}, X @ KERNEL + BIAS)  # which takes X
+    # Which takes X.
+    layer: Layer = ("fc", "Dense", {"kernel": KERNEL, "bias": BIAS}, {}, X @ KERNEL + BIAS)
     loss: float = 1.0
     gradients: Arrays = GRADIENTS
     optimizer: str = "SGD"
@@ -55,11 +58,15 @@ def record_facts(path: Path, facts: Facts) -> Side:
         made.gradients(gradients=facts.gradients)
         made.optimizer(facts.optimizer, {"learning_rate": 0.01, "epsilon": 1e-3})
         weights = {"fc.kernel": KERNEL, "fc.bias": BIAS}
-        made.step(1, facts.loss, {name: array + facts.updates[name] for name, array in weights.items()})
+        made.step(
+            1, facts.loss, {name: array + facts.updates[name] for name, array in weights.items()}
+        )
     return Side(path)
 
 
-def of_layer(path: str, kind: str, weights: Arrays, settings: dict[str, Any], output: Array) -> Facts:
+def of_layer(
+    path: str, kind: str, weights: Arrays, settings: dict[str, Any], output: Array
+) -> Facts:
     return Facts((path, kind, weights, settings, output))
 
 
@@ -68,25 +75,35 @@ FULL, PAST = np.ones((T, T), bool), np.tril(np.ones((T, T), bool))
 
 
 def attention(allowed: Array, within: bool = False, layer: str = "") -> Facts:
-    """Two heads of three dense layers' outputs; perhaps a layer within gives their weights, or a layer of a class
-    computes them."""
+    """Two heads of three dense layers' outputs; perhaps a layer within gives their weights, or a
+    layer of a class computes them."""
     q, k, v = QKV.reshape(3, N, T, 2, 4)
     scores = np.where(allowed, np.einsum("nthd,nshd->nhts", q, k) / 2, -1e30)
     weights = np.exp(scores - scores.max(-1, keepdims=True))
     weights /= weights.sum(-1, keepdims=True)
     out = np.einsum("nhts,nshd->nthd", weights, v).reshape(N, T, 8)
-    before: list[Layer] = [(n, "Dense", {"kernel": np.eye(8) + i}, {}, QKV[i]) for i, n in enumerate("qkv")]
+    before: list[Layer] = [
+        (n, "Dense", {"kernel": np.eye(8) + i}, {}, QKV[i]) for i, n in enumerate("qkv")
+    ]
     before += [("drop", "Dropout", {}, {}, weights.reshape(-1, T, T))] if within else []
     before += [("attention", layer, {}, {}, out)] if layer else []
-    return of_layer("o", "Dense", {"kernel": OUT}, {"num_heads": 2.0}, out @ OUT)._replace(before=before)
+    return of_layer("o", "Dense", {"kernel": OUT}, {"num_heads": 2.0}, out @ OUT)._replace(
+        before=before
+    )
 
 
 def gated(of_left: bool, gate: Callable[[Array], Array]) -> Facts:
-    """A layer that takes a product with a gate, whose activation is a layer of its own on the left."""
+    """A layer that takes a product with a gate,
+    whose activation is a layer of its own on the left."""
     a, b = X @ KERNEL, X @ KERNEL.T
-    before: list[Layer] = [("gate", "Dense", {"kernel": KERNEL}, {}, a), ("up", "Dense", {"kernel": KERNEL.T}, {}, b)]
+    before: list[Layer] = [
+        ("gate", "Dense", {"kernel": KERNEL}, {}, a),
+        ("up", "Dense", {"kernel": KERNEL.T}, {}, b),
+    ]
     before += [("act", "mine.Act", {}, {}, gate(a))] if of_left else []
-    return of_layer("down", "Dense", {"kernel": OUT[:D]}, {}, (gate(a) * b) @ OUT[:D])._replace(before=before)
+    return of_layer("down", "Dense", {"kernel": OUT[:D]}, {}, (gate(a) * b) @ OUT[:D])._replace(
+        before=before
+    )
 
 
 def without_last(facts: Facts) -> Facts:
@@ -99,9 +116,15 @@ def called_twice(taken: int) -> Facts:
     first = np.tanh(X @ KERNEL)
     second = np.tanh(first @ KERNEL.T)
     dense: list[Layer] = [
-        (n, "Dense", {"kernel": k}, {}, x @ k) for n, k, x in (("a", KERNEL, X), ("b", KERNEL.T, first))
+        (n, "Dense", {"kernel": k}, {}, x @ k)
+        for n, k, x in (("a", KERNEL, X), ("b", KERNEL.T, first))
     ]
-    before = [dense[0], ("act", "mine.Act", {}, {}, first), dense[1], ("act", "mine.Act", {}, {}, second)]
+    before = [
+        dense[0],
+        ("act", "mine.Act", {}, {}, first),
+        dense[1],
+        ("act", "mine.Act", {}, {}, second),
+    ]
     made = (first, second)[taken - 1] @ (KERNEL + 1)
     return of_layer("fc2", "Dense", {"kernel": KERNEL + 1}, {}, made)._replace(before=before)
 
@@ -112,16 +135,21 @@ def conv(kernel: Array) -> Facts:
 
 def mean_loss(rows: int) -> Facts:
     """The cross-entropy, position by position, divided by so many."""
-    chosen = [LOGITS[place][LABELS[place]] - np.log(np.exp(LOGITS[place]).sum()) for place in np.ndindex(N, T)]
+    chosen = [
+        LOGITS[place][LABELS[place]] - np.log(np.exp(LOGITS[place]).sum())
+        for place in np.ndindex(N, T)
+    ]
     return Facts(loss=-sum(map(float, chosen)) / rows)
 
 
 OF_KERNEL, OF_BIAS = GRADIENTS["fc.kernel"], GRADIENTS["fc.bias"]
 # What both sides compute, the stage that breaks, and words of the cause.
 CAUSES: dict[str, tuple[Facts, Facts, str, str]] = {
-    "flipped": (conv(FILTER), conv(FILTER[::-1, ::-1]), "weights", "the right side is the left one flipped"),
+    "flipped": (conv(FILTER), conv(FILTER[::-1, ::-1]), "weights", "the right side is the left one "
+                                                                   "flipped"),
     "lengths": (
-        attention(FULL, within=True), attention((np.arange(T) < LENGTHS[:, None])[:, None, None], within=True),
+        attention(FULL, within=True), attention((np.arange(T) < LENGTHS[:, None])[:, None, None],
+        within=True),
         "forward", "mask is none on the left and of as many positions as lengths says on",
     ),
     "mask of a layer of another class": (
@@ -137,7 +165,8 @@ CAUSES: dict[str, tuple[Facts, Facts, str, str]] = {
         gated(True, ACTIVATIONS["silu"]), gated(False, gelu), "forward",
         "the activation before down is silu on the left and gelu on the right",
     ),
-    "a mean over rows": (mean_loss(N * T), mean_loss(N), "loss", "and a mean over the rows on the right"),
+    "a mean over rows": (mean_loss(N * T), mean_loss(N), "loss", "and a mean over the rows on the "
+                                                                 "right"),
 }  # fmt: skip
 
 
@@ -146,7 +175,10 @@ def near(facts: Facts, stage: str) -> Facts:
     rng, (path, kind, weights, settings, output) = np.random.default_rng(1), facts.layer
 
     def other(arrays: Arrays) -> Arrays:
-        return {n: a + 1e-3 * (np.abs(a).max() or 1.0) * rng.normal(size=a.shape) for n, a in arrays.items()}
+        return {
+            n: a + 1e-3 * (np.abs(a).max() or 1.0) * rng.normal(size=a.shape)
+            for n, a in arrays.items()
+        }
 
     changes: dict[str, Any] = {
         "weights": {"layer": (path, kind, other(weights), settings, output)},
@@ -179,26 +211,36 @@ def test_a_cause_is_told_and_not_where_the_numbers_are_others(name: str, tmp_pat
 
 def test_dropout_before_a_layer_is_told(tmp_path: Path) -> None:
     dropped = 2 * X * (np.random.default_rng(1).random(X.shape) < 0.5)
-    left, right = (of_layer("fc2", "Dense", {"kernel": KERNEL + 1}, {}, x @ (KERNEL + 1)) for x in (X, dropped))
+    left, right = (
+        of_layer("fc2", "Dense", {"kernel": KERNEL + 1}, {}, x @ (KERNEL + 1)) for x in (X, dropped)
+    )
     right = right._replace(before=[*right.before, ("drop", "Dropout", {}, {"rate": 0.5}, dropped)])
-    sides = [record_facts(tmp_path / name, facts) for name, facts in (("left", left), ("right", right))]
+    sides = [
+        record_facts(tmp_path / name, facts) for name, facts in (("left", left), ("right", right))
+    ]
     edited(sides[1].path, lambda said: said["layers"][1].update(training=True))
     found = compare_records(sides[0], Side(sides[1].path))
     told = [
-        cause.standing for cause in found.causes if "dropout of 0.5 was on in drop of the right" in cause.sentence
+        cause.standing
+        for cause in found.causes
+        if "dropout of 0.5 was on in drop of the right" in cause.sentence
     ]
     assert told == ["differs"]
     assert not likely(found)
 
 
 def in_precision(precision: str, path: Path, facts: Facts) -> Side:
-    return Side(edited(record_facts(path, facts).path, lambda said: said.update(precision=precision)))
+    return Side(
+        edited(record_facts(path, facts).path, lambda said: said.update(precision=precision))
+    )
 
 
 @pytest.mark.parametrize(
     ("precision", "random"), [("float64", 2), ("float32", 60), ("float16", 40), ("bfloat16", 40)]
 )
-def test_a_single_loss_has_no_likely_cause_by_chance(precision: str, random: int, tmp_path: Path) -> None:
+def test_a_single_loss_has_no_likely_cause_by_chance(
+    precision: str, random: int, tmp_path: Path
+) -> None:
     """It would agree with one of many hypotheses by chance."""
     left = in_precision(precision, tmp_path / "left", mean_loss(N * T))
     factors = np.random.default_rng(0).uniform(0.1, 3.0, random)
@@ -211,8 +253,12 @@ def test_a_single_loss_has_no_likely_cause_by_chance(precision: str, random: int
 def test_a_step_by_a_gradient_of_rounding_alone_is_shown_last(tmp_path: Path) -> None:
     gradients = {"fc.kernel": OF_KERNEL, "fc.bias": OF_BIAS * 1e-20}
     left = Facts(gradients=gradients, updates={name: -0.01 * g for name, g in gradients.items()})
-    right = left._replace(updates={"fc.kernel": -0.01 * OF_KERNEL - 1e-4, "fc.bias": OF_BIAS * 0 - 0.1})
-    found = compare_records(record_facts(tmp_path / "left", left), record_facts(tmp_path / "right", right))
+    right = left._replace(
+        updates={"fc.kernel": -0.01 * OF_KERNEL - 1e-4, "fc.bias": OF_BIAS * 0 - 0.1}
+    )
+    found = compare_records(
+        record_facts(tmp_path / "left", left), record_facts(tmp_path / "right", right)
+    )
     assert found.broken == "step"
     assert found.explanation[1].startswith("fc kernel")
 
@@ -223,7 +269,9 @@ def test_calls_are_compared_in_the_order_in_which_they_ran(tmp_path: Path) -> No
     def of(name: str, wrong: float) -> Side:
         record, arrays = Record(tmp_path / name), np.random.default_rng(1).normal(size=(6, N, D))
         for call in range(2):
-            first, scores, last = arrays[3 * call : 3 * call + 3] + wrong * np.array([call, call, 1])[:, None, None]
+            first, scores, last = (
+                arrays[3 * call : 3 * call + 3] + wrong * np.array([call, call, 1])[:, None, None]
+            )
             record.layer("first", "Dense", {} if call else {"kernel": KERNEL}, output=first)
             record.tap("scores", scores)
             record.layer("last", "Dense", {} if call else {"kernel": KERNEL.T + 1}, output=last)
@@ -232,14 +280,18 @@ def test_calls_are_compared_in_the_order_in_which_they_ran(tmp_path: Path) -> No
 
     found = compare_records(of("left", 0.0), of("right", 0.5))
     order = [check.tensor for check in found.checks if check.stage == "forward"]
-    assert order == [f"{name} output, call {n}" for n in (1, 2) for name in ("first", "tap scores", "last")] + ["y"]
+    assert order == [
+        f"{name} output, call {n}" for n in (1, 2) for name in ("first", "tap scores", "last")
+    ] + ["y"]
     assert found.explanation[1].startswith("last output, call 1")
     assert "between tap scores, call 1 and last" in str(found.causes)
 
 
-def in_turns(path: Path, names: Sequence[str], order: Sequence[int], chained: bool, mistake: float) -> Side:
-    """Two layers that nobody here computes anew, each of X or one after the other, and one of both. `order` has the
-    numbers of their kernels."""
+def in_turns(
+    path: Path, names: Sequence[str], order: Sequence[int], chained: bool, mistake: float
+) -> Side:
+    """Two layers that nobody here computes anew, each of X or one after the other, and one of both.
+    `order` has the numbers of their kernels."""
     kernels, outputs, made = [KERNEL, KERNEL.T], [X], Record(path)
     for name, number in zip(names, order, strict=True):
         outputs.append(np.sin(outputs[-1 if chained else 0] @ kernels[number]))
@@ -273,29 +325,42 @@ def connected(side: Side, giver: str) -> Side:
 
 @pytest.mark.parametrize(
     ("given", "words"),
-    [((), "between x and fc"), (("x", "x"), "it differs inside"), (("x", "fc"), "between x and fc")],
+    [
+        ((), "between x and fc"),
+        (("x", "x"), "it differs inside"),
+        (("x", "fc"), "between x and fc"),
+    ],
 )
 def test_advice_names_a_place_only_where_something_may_lie_there(
     given: Sequence[str], words: str, tmp_path: Path
 ) -> None:
     """`given` are the layers whose outputs "fc" is given on the left and on the right."""
-    sides = [record_facts(tmp_path / name, facts) for name, facts in (("left", Facts()), ("right", OTHER))]
+    sides = [
+        record_facts(tmp_path / name, facts)
+        for name, facts in (("left", Facts()), ("right", OTHER))
+    ]
     sides = [connected(*both) for both in zip(sides, given, strict=True)] if given else sides
     assert words in compare_records(*sides).causes[-1].sentence
 
 
 def test_a_scalar_before_the_place_is_no_input(tmp_path: Path) -> None:
     scalar: Layer = ("auxiliary", "mine.Loss", {}, {}, np.array(0.5))
-    facts = {name: of._replace(before=[*of.before, scalar]) for name, of in (("left", Facts()), ("right", OTHER))}
+    facts = {
+        name: of._replace(before=[*of.before, scalar])
+        for name, of in (("left", Facts()), ("right", OTHER))
+    }
     found = compare_records(*(record_facts(tmp_path / name, of) for name, of in facts.items()))
     assert found.explanation[1].startswith("fc output")
 
 
 def own_norm(names: str, epsilon: float, centered: bool, axis: int) -> Facts:
-    """A norm of a class of one's own, with settings that nobody here knows, of channels that stand on an axis."""
+    """A norm of a class of one's own, with settings that nobody here knows,
+    of channels that stand on an axis."""
     x = IMAGE
     of = x - x.mean(-1, keepdims=True) if centered else x
-    made = of / np.sqrt((of**2).mean(-1, keepdims=True) + epsilon) * GAIN + (SHIFT if centered else 0.0)
+    made = of / np.sqrt((of**2).mean(-1, keepdims=True) + epsilon) * GAIN + (
+        SHIFT if centered else 0.0
+    )
     weights = dict(zip(names.split(), (GAIN, SHIFT), strict=False))
     x, made = (np.moveaxis(array, -1, axis) for array in (x, made))
     facts = of_layer("norm", "mine.Norm", weights, {"variance_epsilon": epsilon}, made)
@@ -303,13 +368,21 @@ def own_norm(names: str, epsilon: float, centered: bool, axis: int) -> Facts:
 
 
 @pytest.mark.parametrize(
-    ("left", "right", "axis"), [("weight", "scale", -1), ("weight bias", "gain shift", -1), ("weight", "scale", 1)]
+    ("left", "right", "axis"),
+    [("weight", "scale", -1), ("weight bias", "gain shift", -1), ("weight", "scale", 1)],
 )
-def test_an_epsilon_of_a_norm_of_ones_own_is_named(left: str, right: str, axis: int, tmp_path: Path) -> None:
+def test_an_epsilon_of_a_norm_of_ones_own_is_named(
+    left: str, right: str, axis: int, tmp_path: Path
+) -> None:
     centered = " " in left
-    facts = {"left": own_norm(left, 1e-6, centered, axis), "right": own_norm(right, 2e-5, centered, axis)}
+    facts = {
+        "left": own_norm(left, 1e-6, centered, axis),
+        "right": own_norm(right, 2e-5, centered, axis),
+    }
     facts["near"] = near(facts["right"], "forward")
-    sides = {name: connected(record_facts(tmp_path / name, one), "x") for name, one in facts.items()}
+    sides = {
+        name: connected(record_facts(tmp_path / name, one), "x") for name, one in facts.items()
+    }
     assert (
         likely(compare_records(sides["left"], sides["right"]))
         == "epsilon is 1e-06 on the left and 2e-05 on the right"
@@ -323,7 +396,11 @@ def test_an_epsilon_of_a_norm_of_ones_own_is_named(left: str, right: str, axis: 
         ({"stride": [2, 2]}, {"stride": 1}, "stride is [2, 2] on the left and 1 on the right"),
         ({"stride": [2, 2]}, {"stride": 2}, ""),
         ({"padding": "same"}, {"padding": 1}, ""),
-        ({"padding": "same", "stride": 2}, {"padding": 1, "stride": 2}, "padding is same on the left and 1 on"),
+        (
+            {"padding": "same", "stride": 2},
+            {"padding": 1, "stride": 2},
+            "padding is same on the left and 1 on",
+        ),
     ],
 )
 def test_recorded_settings_that_differ_are_told_and_not_likely(
@@ -337,7 +414,11 @@ def test_recorded_settings_that_differ_are_told_and_not_likely(
         sides.append(Side(record.folder))
     found = compare_records(*sides)
     differs = [cause.sentence for cause in found.causes if cause.standing == "differs"]
-    assert any(words in sentence for sentence in differs) if words else not any(" on the left" in s for s in differs)
+    assert (
+        any(words in sentence for sentence in differs)
+        if words
+        else not any(" on the left" in s for s in differs)
+    )
     assert "stride" not in likely(found)
     assert "padding" not in likely(found)
 
@@ -349,7 +430,11 @@ def test_advice_names_padding_only_where_there_is_some(padded: bool, tmp_path: P
         for name, facts in (("left", Facts()), ("right", near(Facts(), "gradients")))
     ]
     for side in sides:
-        resaved(side.path, "inputs", lambda arrays: {name: array + (not padded) for name, array in arrays.items()})
+        resaved(
+            side.path,
+            "inputs",
+            lambda arrays: {name: array + (not padded) for name, array in arrays.items()},
+        )
     found = compare_records(*(Side(side.path) for side in sides))
     assert found.broken == "gradients"
     assert ("padding" in found.causes[-1].sentence) == padded
@@ -359,7 +444,8 @@ def among_others(facts: Facts) -> Facts:
     """An attention whose query, key and value are not the last that was computed before it."""
     rng = np.random.default_rng(2)
     others: list[Layer] = [
-        (f"other{n}", "Dense", {"kernel": rng.normal(size=(8, 8))}, {}, rng.normal(size=(N, T, 8))) for n in range(6)
+        (f"other{n}", "Dense", {"kernel": rng.normal(size=(8, 8))}, {}, rng.normal(size=(N, T, 8)))
+        for n in range(6)
     ]
     return facts._replace(before=[*facts.before, *others])
 
@@ -375,9 +461,15 @@ def test_a_search_among_many_outputs_finds_an_attention_and_ends(
 
     monkeypatch.setattr(operators, "attended", counted)
     shifted = among_others(attention(np.tril(PAST | True, 1)))
-    sides = {"left": among_others(attention(PAST)), "right": shifted, "near": near(shifted, "forward")}
+    sides = {
+        "left": among_others(attention(PAST)),
+        "right": shifted,
+        "near": near(shifted, "forward"),
+    }
     left, right, other = (record_facts(tmp_path / name, facts) for name, facts in sides.items())
-    assert "mask is causal on the left and causal, one position too far" in likely(compare_records(left, right))
+    assert "mask is causal on the left and causal, one position too far" in likely(
+        compare_records(left, right)
+    )
     tried.clear()
     assert not likely(compare_records(other, right))
     assert 0 < len(tried) <= CHOICES_TRIED

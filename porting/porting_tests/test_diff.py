@@ -1,4 +1,5 @@
-"""`rosetta-diff` and `rosetta-carry`, on records that NumPy made: what is compared, where it breaks, what is said."""
+"""`rosetta-diff` and `rosetta-carry`, on records that NumPy made:
+what is compared, where it breaks, what is said."""
 
 import errno
 import json
@@ -60,21 +61,31 @@ REGISTERED = {*re.findall(r"^## (\S+)$", REGISTER.read_text("utf-8"), re.MULTILI
 
 
 def sides(
-    folder: Path, change: Change = unchanged, left: str = "torch", right: str = "keras", data: dict[str, Any] = DATA
+    folder: Path,
+    change: Change = unchanged,
+    left: str = "torch",
+    right: str = "keras",
+    data: dict[str, Any] = DATA,
 ) -> tuple[Path, Path]:
     """A record, and one of the same data after a change."""
-    return write_tagger(folder / "left", left, data), write_tagger(folder / "right", right, changed(data, change))
+    return write_tagger(folder / "left", left, data), write_tagger(
+        folder / "right", right, changed(data, change)
+    )
 
 
 @pytest.mark.parametrize("right", FRAMEWORKS)
 @pytest.mark.parametrize("left", FRAMEWORKS)
-def test_equal_sides_pass_every_stage_and_carry_their_weights(left: str, right: str, tmp_path: Path) -> None:
+def test_equal_sides_pass_every_stage_and_carry_their_weights(
+    left: str, right: str, tmp_path: Path
+) -> None:
     found = compared(*sides(tmp_path, left=left, right=right))
     assert found.passed
     assert {check.stage for check in found.checks} == set(STAGES)
     assert not [note for note in found.notes if not note.startswith("converted, step: ")]
     converted = [
-        note for note in found.notes if note.startswith("converted, step: running variances of bn moving_variance, ")
+        note
+        for note in found.notes
+        if note.startswith("converted, step: running variances of bn moving_variance, ")
     ]
     assert len(converted) == ((left == "torch") != (right == "torch"))
     like = Side(write_tagger(tmp_path / "like", right, tagger(seed=9)))
@@ -85,7 +96,9 @@ def test_equal_sides_pass_every_stage_and_carry_their_weights(left: str, right: 
         np.testing.assert_array_equal(array, expected[name])
 
 
-def test_large_arrays_are_mapped_and_nothing_writes_to_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_arrays_are_mapped_and_nothing_writes_to_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("rosetta_diff.read.files.LARGEST_READ", 0)
     left, right = map(Side, sides(tmp_path, put("step-1 fc kernel", moved_further)))
     assert isinstance(left.arrays("weights")["fc.weight"].base, np.memmap)
@@ -94,9 +107,12 @@ def test_large_arrays_are_mapped_and_nothing_writes_to_them(tmp_path: Path, monk
     assert carry_weights(pair_sides(left, right)).keys() == right.arrays("weights").keys()
 
 
-# Own arrays of a layer by role, and the canonical tensors that they are; written by hand, one by one. Of layouts that
-# the pairs of support/pairs.py have too, there is only what is put together of several arrays.
-def layouts() -> dict[str, tuple[str, list[str], dict[str, Any], dict[str, Array], dict[str, dict[str, Array]]]]:
+# Own arrays of a layer by role, and the canonical tensors that they are; written by hand, one by
+# one. Of layouts that the pairs of support/pairs.py have too, there is only what is put together of
+# several arrays.
+def layouts() -> dict[
+    str, tuple[str, list[str], dict[str, Any], dict[str, Array], dict[str, dict[str, Array]]]
+]:
     rng = np.random.default_rng(1)
     a, b, h, cube = rng.random((3, 8)), rng.random((2, 8)), rng.random(8), rng.random((3, 3, 2, 4))
     r, z, n = rng.random((3, 5, 2))  # the gates of a GRU, of 5 inputs and 2 units
@@ -116,12 +132,19 @@ def layouts() -> dict[str, tuple[str, list[str], dict[str, Any], dict[str, Array
         "bias": one[in_order],
         "recurrent_bias": two[in_order],
     }
-    of_three = {"q_proj_weight": q.T, "k_proj_weight": k.T, "v_proj_weight": v.T, "out_proj.weight": o.T}
+    of_three = {
+        "q_proj_weight": q.T,
+        "k_proj_weight": k.T,
+        "v_proj_weight": v.T,
+        "out_proj.weight": o.T,
+    }
     heads = {"query": q, "key": k, "value": v, "output": o}
     return {
-        "a person's own class": ("torch", ["mine.Linear", "Linear"], {}, {"weight": a.T}, {"l": {"kernel": a}}),
+        "a person's own class": ("torch", ["mine.Linear", "Linear"], {}, {"weight": a.T},
+            {"l": {"kernel": a}}),
         "depthwise conv": (
-            "keras", ["DepthwiseConv2D"], {}, {"kernel": cube}, {"l": {"kernel": cube.reshape(3, 3, 1, 8)}}
+            "keras", ["DepthwiseConv2D"], {}, {"kernel": cube}, {"l": {"kernel": cube.reshape(3, 3,
+            1, 8)}}
         ),
         "transposed conv": (
             "torch", ["ConvTranspose2d"], {}, {"weight": cube.transpose(3, 2, 0, 1)},
@@ -141,7 +164,8 @@ def layouts() -> dict[str, tuple[str, list[str], dict[str, Any], dict[str, Array
         ),
         "flax's gru": (
             "flax", ["RNN", "mine.Cell", "GRUCell", "RNNCellBase"], {},
-            {"dense_i.kernel": np.hstack([r, z, n]), "dense_h.kernel": np.hstack([rr, rz, rn]), "dense_i.bias": one,
+            {"dense_i.kernel": np.hstack([r, z, n]), "dense_h.kernel": np.hstack([rr, rz, rn]),
+            "dense_i.bias": one,
              "dense_h.bias": two},
             {"l": canonical_gru},
         ),
@@ -156,21 +180,24 @@ def layouts() -> dict[str, tuple[str, list[str], dict[str, Any], dict[str, Array
         ),
         "flax's projection to heads": (
             "flax", ["LinearGeneral"], {"in_features": [6], "out_features": [2, 3]},
-            {"kernel": q.reshape(6, 2, 3), "bias": one.reshape(2, 3)}, {"l": {"kernel": q, "bias": one}},
+            {"kernel": q.reshape(6, 2, 3), "bias": one.reshape(2, 3)}, {"l": {"kernel": q,
+            "bias": one}},
         ),
         "flax's projection of heads": (
             "flax", ["LinearGeneral"], {"in_features": [2, 3], "out_features": [6]},
             {"kernel": q.reshape(2, 3, 6)}, {"l": {"kernel": q}},
         ),
         "flax's transposed conv": (
-            "flax", ["ConvTranspose"], {"transpose_kernel": True}, {"kernel": cube}, {"l": {"kernel": cube}}
+            "flax", ["ConvTranspose"], {"transpose_kernel": True}, {"kernel": cube},
+            {"l": {"kernel": cube}}
         ),
         "flax's conv with its kernel the other way round": (
             "flax", ["ConvTranspose"], {"transpose_kernel": False}, {"kernel": cube},
             {"l:kernel": {"kernel": cube}},
         ),
         "a number of one's own": ("torch", ["mine.Scale"], {}, {"s": h[0]}, {"l:s": {"s": h[0]}}),
-        "what nobody knows": ("torch", ["mine.Gate"], {}, {"weight": a}, {"l:weight": {"weight": a}}),
+        "what nobody knows": ("torch", ["mine.Gate"], {}, {"weight": a},
+            {"l:weight": {"weight": a}}),
     }  # fmt: skip
 
 
@@ -219,7 +246,10 @@ def test_an_attention_that_is_given_the_same_is_named_whole(tmp_path: Path) -> N
     """Its last projection is given something else inside of it, where nobody can tap."""
     _, classes, _, own, _ = layouts()["attention of three widths"]
     rng = np.random.default_rng(2)
-    given = {name: rng.random((2, 3, len(own[f"{name[0]}_proj_weight"][0]))) for name in ("query", "key", "value")}
+    given = {
+        name: rng.random((2, 3, len(own[f"{name[0]}_proj_weight"][0])))
+        for name in ("query", "key", "value")
+    }
     output = rng.random((2, 3, len(own["out_proj.weight"])))
     for path in (tmp_path / "left", tmp_path / "right"):
         layers = {name: bare("Identity", array) for name, array in given.items()}
@@ -227,16 +257,22 @@ def test_an_attention_that_is_given_the_same_is_named_whole(tmp_path: Path) -> N
         write_layers(path, "torch", {**layers, "attn": Layer(classes, own, made)})
 
         def connect(said: dict[str, Any]) -> None:
-            said["calls"][-1]["inputs"] = {call["layer"]: call["parts"][0] for call in said["calls"][:-1]}
+            said["calls"][-1]["inputs"] = {
+                call["layer"]: call["parts"][0] for call in said["calls"][:-1]
+            }
 
         edited(path, connect)
     causes = [cause.sentence for cause in compared(tmp_path / "left", tmp_path / "right").causes]
-    assert causes[-1:] == ["attn is given the same on both sides, so it differs inside: compare its settings"]
+    assert causes[-1:] == [
+        "attn is given the same on both sides, so it differs inside: compare its settings"
+    ]
 
 
 def each(change: Callable[[Array], Array]) -> Callable[[dict[str, Any]], dict[str, Any]]:
     """The change of all arrays of all layers."""
-    return lambda layers: {layer: {name: change(own) for name, own in of.items()} for layer, of in layers.items()}
+    return lambda layers: {
+        layer: {name: change(own) for name, own in of.items()} for layer, of in layers.items()
+    }
 
 
 def settings(layer: str, change: Callable[[Array], Array], **own: Any) -> Change:
@@ -264,7 +300,8 @@ def moved_further(kernel: Array) -> Array:
 
 
 def zero_gradients(size: float) -> Change:
-    """Gradients of fc's bias are rounding alone, as of the bias of an attention's key, on which no output depends."""
+    """Gradients of fc's bias are rounding alone, as of the bias of an attention's key,
+    on which no output depends."""
     return put("gradients fc bias", lambda bias: size * np.sign(bias))
 
 
@@ -292,14 +329,16 @@ def infinite(data: dict[str, Any]) -> None:
 
 
 def rounded_momentum(share: float) -> Change:
-    """The running mean takes less of each new batch by this share; 0.99 in Paddle's float32 takes 9.5e-7 less."""
+    """The running mean takes less of each new batch by this share;
+    0.99 in Paddle's float32 takes 9.5e-7 less."""
     start = DATA["weights"]["bn"]["moving_mean"]
     moved = put("step-1 bn moving_mean", lambda a: start + (a - start) * (1 - share))
     return all_of(moved, put("settings bn", lambda _: {"_momentum": 0.99, "_epsilon": 1e-5}))
 
 
 class Case(NamedTuple):
-    """The right side's deviation, the stage that breaks, the words told, and entries of the register."""
+    """The right side's deviation, the stage that breaks,
+    the words told, and entries of the register."""
 
     right: Change
     stage: str | None
@@ -317,7 +356,8 @@ def no_output(data: dict[str, Any]) -> None:
 
 LARGE = 1 << 60  # whose next number float64 lacks
 other_optimizer = {"epsilon": 1e-7, "weight_decay": 0.01}
-last_output = put("outputs lstm", lambda a: np.ascontiguousarray(a[:, -1]))  # as Keras's LSTM gives it
+# As Keras's LSTM gives it.
+last_output = put("outputs lstm", lambda a: np.ascontiguousarray(a[:, -1]))
 of_paddle = put("settings bn", lambda _: {"momentum": 0.01, "eps": float(np.float32(1e-5))})
 fused = put("settings bn", lambda _: {"_act": "relu"})  # which Paddle's batch norm may compute too
 of_padding = "of emb only row 2 differs and is zero on the right only"
@@ -330,7 +370,8 @@ CASES = {
         "only values are compared of x: int64 on the left and int32 on the right",
     ),
     "ids that float64 does not tell apart": Case(
-        put("inputs x", lambda x: x + (np.arange(T) == 3)), "tensors", f"got {LARGE + 1}, expected {LARGE}",
+        put("inputs x", lambda x: x + (np.arange(T) == 3)), "tensors", f"got {LARGE + 1}, expected "
+                                                                       f"{LARGE}",
         left=put("inputs x", lambda x: np.full_like(x, LARGE)),
     ),
     "ids of which another width has other values": Case(
@@ -338,7 +379,8 @@ CASES = {
         left=put("inputs x", lambda x: np.full_like(x, LARGE)),
     ),
     "a constant in float32": Case(
-        put("weights bn moving_mean", lambda a: a.astype(np.float32)), "weights", "float32", "array-dtype"
+        put("weights bn moving_mean", lambda a: a.astype(np.float32)), "weights", "float32",
+        "array-dtype"
     ),
     "weights that were kept in float16": Case(
         put("weights fc kernel", significant(11)), "weights",
@@ -352,7 +394,8 @@ CASES = {
     "numbers whose squares are too large": Case(
         put("weights fc kernel", lambda a: a * 1e200), "weights", "fc kernel"
     ),
-    "one row of an embedding": Case(put("weights emb embeddings", one_row), "weights", of_padding, "padding-idx"),
+    "one row of an embedding": Case(put("weights emb embeddings", one_row), "weights", of_padding,
+        "padding-idx"),
     "an LSTM's last output, where it gives no other": Case(
         put("outputs lstm", lambda a: a[:, -1] + 0.01), "forward", "lstm:l0 last"
     ),
@@ -361,37 +404,46 @@ CASES = {
         "the first time step at which it differs is 3",
     ),
     "epsilon of a norm": Case(
-        settings("bn", lambda a: a * 1.001, epsilon=1e-3), "forward", "epsilon is 1e-05", "batchnorm-epsilon"
+        settings("bn", lambda a: a * 1.001, epsilon=1e-3), "forward", "epsilon is 1e-05",
+        "batchnorm-epsilon"
     ),
     "gradient of a padding row": Case(
         put("gradients emb embeddings", one_row), "gradients", of_padding, "padding-idx"
     ),
     "gradients of a sum": Case(
-        put("gradients", each(lambda a: N * a)), "gradients", f"every number is {N} times that of the left",
+        put("gradients", each(lambda a: N * a)), "gradients", f"every number is {N} times that of "
+                                                              "the left",
         "padding-denominator",
     ),
     "gradients of all, of which the one nearest to the loss is named": Case(
         put("gradients", each(lambda a: 1.5 * a)), "gradients", "\n  fc bias: "
     ),
-    "variance by n": Case(by_n(), "step", "converted, step: running variances of bn moving_variance, "),
+    "variance by n": Case(by_n(), "step", "converted, step: running variances of bn "
+                                          "moving_variance, "),
     "a running mean": Case(
         put("step-1 bn moving_mean", lambda a: a * 1.001), "step",
         "the running statistics after a step do not: look at their momentum",
     ),
     "squares of an embedding's slices": Case(
-        put("step-1 emb embeddings", lambda a: a - 0.5 * RATE), "step", "", "keras-sparse-embeddings"
+        put("step-1 emb embeddings", lambda a: a - 0.5 * RATE), "step", "",
+        "keras-sparse-embeddings"
     ),
     "squares of slices of ids without a 0": Case(
-        put("step-1 emb embeddings", lambda a: a - RATE * np.array([[0], *[[0.5]] * (V - 1)])), "step", "",
+        put("step-1 emb embeddings", lambda a: a - RATE * np.array([[0], *[[0.5]] * (V - 1)])),
+        "step", "",
         "keras-sparse-embeddings",
-        left=all_of(put("inputs x", lambda ids: ids % (V - 1) + 1), put("inputs", lambda of: {"x": of["x"]})),
+        left=all_of(put("inputs x", lambda ids: ids % (V - 1) + 1), put("inputs",
+        lambda of: {"x": of["x"]})),
     ),
     "an optimizer of other settings": Case(
-        all_of(put("step-1 fc kernel", moved_further), put("optimizer", lambda _: other_optimizer)), "step",
-        "epsilon is 1e-08 on the left and 1e-07 on the right", "optimizer-epsilon adam-epsilon weight-decay",
+        all_of(put("step-1 fc kernel", moved_further), put("optimizer", lambda _: other_optimizer)),
+        "step",
+        "epsilon is 1e-08 on the left and 1e-07 on the right", "optimizer-epsilon adam-epsilon "
+                                                               "weight-decay",
     ),
     "order of batches": Case(
-        put("losses", lambda of: [of[0], of[2], of[1], *of[3:]]), "trajectory", "step 2", "shuffling",
+        put("losses", lambda of: [of[0], of[2], of[1], *of[3:]]), "trajectory", "step 2",
+        "shuffling",
     ),
     "a loss that is clipped": Case(
         put("losses", lambda of: [of[0], of[1] / 2, *of[2:]]), "trajectory", "or clipped"
@@ -404,10 +456,13 @@ CASES = {
         put("losses", lambda of: [*of[:4], "nan", *of[5:]]), "trajectory", "step 5: got nan"
     ),
     "an activation in a layer by a function that Keras writes no name for": Case(
-        settings("fc", np.tanh, units=6), None, "not compared, forward: fc output, whose activation nobody here knows"
+        settings("fc", np.tanh, units=6), None, "not compared, forward: fc output, whose "
+                                                "activation nobody here knows"
     ),
-    "numbers that are none": Case(nan("outputs emb", np.where(np.arange(3) == 1, np.nan, 1)), "forward", "got nan"),
-    "another shape": Case(put("logits", lambda a: a[:, :-1]), "forward", "shape (4, 4, 6), expected (4, 5, 6)"),
+    "numbers that are none": Case(nan("outputs emb", np.where(np.arange(3) == 1, np.nan, 1)),
+        "forward", "got nan"),
+    "another shape": Case(put("logits", lambda a: a[:, :-1]), "forward", "shape (4, 4, 6), "
+                                                                         "expected (4, 5, 6)"),
     "a shape that would broadcast": Case(
         put("logits", lambda a: a[:, :1]), "forward", "shape (4, 1, 6), expected (4, 5, 6)"
     ),
@@ -416,7 +471,8 @@ CASES = {
         "not compared: on trajectory, 5 steps, which one side alone recorded",
     ),
     "a momentum in float32": Case(
-        rounded_momentum(9.5e-7), None, "within what a momentum rounded to float32 makes, step: bn moving_mean",
+        rounded_momentum(9.5e-7), None, "within what a momentum rounded to float32 makes, step: bn "
+                                        "moving_mean",
         left=of_paddle, frameworks=("torch", "paddle"),
     ),
     "more than that of a momentum": Case(
@@ -446,10 +502,12 @@ CASES = {
     "a step counter": Case(
         put("step-1 fc kernel", lambda a: a + 0.01), "step",
         "differs: the step counter is 5 on the left and 6 on the right",
-        said=(put("optimizer settings step", lambda _: [5]), put("optimizer settings iterations", lambda _: 6)),
+        said=(put("optimizer settings step", lambda _: [5]), put("optimizer settings iterations",
+        lambda _: 6)),
     ),
     "a trained tensor outside the model": Case(
-        unchanged, None, "on step, 1 tensor that is no weight of the model, which left's optimizer trains",
+        unchanged, None, "on step, 1 tensor that is no weight of the model, which left's optimizer "
+                         "trains",
         said=(put("optimizer outside", lambda _: 1), unchanged),
     ),
     "outputs in which no array was found": Case(
@@ -457,7 +515,8 @@ CASES = {
         said=(unchanged, lambda said: said["calls"][-1].update(parts=[])),
     ),
     "a call after one that gave nothing": Case(
-        settings("fc", lambda outputs: 2 * outputs, activation="tanh"), "forward", "\n  fc output, call 2",
+        settings("fc", lambda outputs: 2 * outputs, activation="tanh"), "forward", "\n  fc output, "
+                                                                                   "call 2",
         said=(no_output, no_output),
     ),
     # What layouts and rounding do passes, and more does not.
@@ -472,9 +531,11 @@ CASES = {
     "weights of NaN": Case(unchanged, "weights", nothing_is_known, left=nan("weights fc bias")),
     "outputs of NaN": Case(unchanged, "forward", nothing_is_known, left=nan("logits")),
     "a loss of NaN": Case(unchanged, "loss", nothing_is_known, left=put("loss", lambda _: "nan")),
-    "gradients of NaN": Case(unchanged, "gradients", nothing_is_known, left=nan("gradients fc bias")),
+    "gradients of NaN": Case(unchanged, "gradients", nothing_is_known,
+        left=nan("gradients fc bias")),
     "losses of NaN": Case(
-        unchanged, "trajectory", nothing_is_known, left=put("losses", lambda of: [of[0], *(["nan"] * len(of[1:]))])
+        unchanged, "trajectory", nothing_is_known, left=put("losses", lambda of: [of[0],
+        *(["nan"] * len(of[1:]))])
     ),
     "another number beside NaN": Case(
         put("gradients fc bias", lambda a: 1.1 * a), "gradients", "error ",
@@ -491,7 +552,11 @@ def test_a_mistake_breaks_its_stage_and_is_named(name: str, tmp_path: Path) -> N
     """And what is none passes."""
     case = CASES[name]
     # Another output of a layer makes another one of the model.
-    reaching = all_of(case.right, put("logits", lambda a: a + 1)) if case.stage == "forward" else case.right
+    reaching = (
+        all_of(case.right, put("logits", lambda a: a + 1))
+        if case.stage == "forward"
+        else case.right
+    )
     paths = sides(tmp_path, reaching, *case.frameworks, changed(DATA, case.left))
     found = compared(*(edited(path, said) for path, said in zip(paths, case.said, strict=True)))
     assert found.broken == case.stage, found.explanation
@@ -501,7 +566,9 @@ def test_a_mistake_breaks_its_stage_and_is_named(name: str, tmp_path: Path) -> N
     told = "\n".join([*report.lines(found), *(check.note for check in found.checks)])
     assert case.words in told
     shows_nothing = case.words == nothing_is_known
-    assert case.stage is None or shows_nothing or BREAKS[case.stage] in told or OF_STATISTICS in told
+    assert (
+        case.stage is None or shows_nothing or BREAKS[case.stage] in told or OF_STATISTICS in told
+    )
     assert {*case.entries.split()} <= {cause.entry for cause in found.causes} <= REGISTERED | {""}
     assert not (shows_nothing and found.causes)
     assert ("since both have NaN" in found.why_failed) == shows_nothing
@@ -522,7 +589,12 @@ def test_updated_statistics_alone_are_converted(tmp_path: Path) -> None:
     for training in (True, False):
         of = sides(tmp_path / str(training))
         for path in of:
-            edited(path, lambda said, mode=training: [layer.update(training=mode) for layer in said["layers"]])
+            edited(
+                path,
+                lambda said, mode=training: [
+                    layer.update(training=mode) for layer in said["layers"]
+                ],
+            )
         assert any(note.startswith("converted, step: ") for note in compared(*of).notes) == training
 
 
@@ -533,10 +605,15 @@ def test_the_slope_of_a_hard_sigmoid_is_named(tmp_path: Path) -> None:
         layers: Layers = {"fc": linear(np.eye(4), x), "gate": bare(name, output)}
         layers["out"] = linear(np.eye(4) + 1, output @ (np.eye(4) + 1))
         record = write_layers(tmp_path / framework, framework, layers)
-        records.append(edited(record, lambda said: said["calls"][2].update(inputs={"x": "1:gate:0"})))
+        records.append(
+            edited(record, lambda said: said["calls"][2].update(inputs={"x": "1:gate:0"}))
+        )
     found = compared(*records)
     assert found.broken == "forward"
-    words = "hard_sigmoid with a slope of 1/6 on the left and hard_sigmoid with a slope of 0.1666667 in float32 on"
+    words = (
+        "hard_sigmoid with a slope of 1/6 on the left and hard_sigmoid with a slope of 0.1666667 "
+        "in float32 on"
+    )
     assert words in found.causes[0].sentence
     assert found.causes[0].entry == "paddle-hardsigmoid"
 
@@ -548,8 +625,13 @@ def test_the_slope_of_a_hard_sigmoid_is_named(tmp_path: Path) -> None:
         ("paddle", "AdaptiveAvgPool2D", "paddle-average-gradient"),
     ],
 )
-def test_gradients_with_constants_of_float32_are_named(tmp_path: Path, framework: str, kind: str, entry: str) -> None:
-    kernel, output = np.random.default_rng(3).random((4, 4)), np.random.default_rng(4).random((2, 4))
+def test_gradients_with_constants_of_float32_are_named(
+    tmp_path: Path, framework: str, kind: str, entry: str
+) -> None:
+    kernel, output = (
+        np.random.default_rng(3).random((4, 4)),
+        np.random.default_rng(4).random((2, 4)),
+    )
     for number, side in enumerate((framework, "keras")):
         name = "fc/kernel" if side == "keras" else "fc.weight"
         weights = {name[3:]: kernel.T if side == "torch" else kernel}
@@ -563,17 +645,34 @@ def test_gradients_with_constants_of_float32_are_named(tmp_path: Path, framework
 
 def test_a_decay_of_some_weights_alone_is_told(tmp_path: Path) -> None:
     data = changed(DATA, put("optimizer weight_decay", lambda _: 0.05))
-    left, right = sides(tmp_path, put("step-1 fc bias", lambda bias: bias + 1e-4), right="torch", data=data)
+    left, right = sides(
+        tmp_path, put("step-1 fc bias", lambda bias: bias + 1e-4), right="torch", data=data
+    )
     for groups, words in (
         ([0.05, 0.0], "0.0 and 0.05 in groups of weights on the left and 0.05 on"),
         ([0.05] * 2, ""),
     ):
-        edited(left, lambda said, of=groups: said["optimizer"].update(groups=[{"weight_decay": one} for one in of]))
-        assert words in " ".join(cause.sentence for cause in steps_differ(Side(left), Side(right), "float64"))
+        edited(
+            left,
+            lambda said, of=groups: said["optimizer"].update(
+                groups=[{"weight_decay": one} for one in of]
+            ),
+        )
+        assert words in " ".join(
+            cause.sentence for cause in steps_differ(Side(left), Side(right), "float64")
+        )
         assert words or not [*steps_differ(Side(left), Side(right), "float64")]
-    edited(left, lambda said: said["optimizer"].update(groups=[{"weight_decay": 0.0, "weights": ["fc.bias"]}]))
+    edited(
+        left,
+        lambda said: said["optimizer"].update(
+            groups=[{"weight_decay": 0.0, "weights": ["fc.bias"]}]
+        ),
+    )
     told = [cause.line for cause in compared(left, right).causes if cause.standing == "differs"]
-    assert any("the optimizer's weight_decay is 0 on the left and 0.05 on the right" in line for line in told)
+    assert any(
+        "the optimizer's weight_decay is 0 on the left and 0.05 on the right" in line
+        for line in told
+    )
 
 
 # The shape of an output on the left, and a mapping's line of its axes on both sides.
@@ -588,7 +687,8 @@ TURNED = {
 
 @pytest.mark.parametrize("name", TURNED)
 def test_a_named_output_is_transposed_by_a_mapping_alone(name: str, tmp_path: Path) -> None:
-    """The line is told where it breaks, and that it was obeyed is told where it passes, in both directions."""
+    """The line is told where it breaks, and that it was obeyed is told where it passes,
+    in both directions."""
     shape, line = TURNED[name]
     output = np.random.default_rng(4).normal(size=shape)
     order = [line.split(" -> ")[0].split().index(axis) for axis in line.split(" -> ")[1].split()]
@@ -601,7 +701,9 @@ def test_a_named_output_is_transposed_by_a_mapping_alone(name: str, tmp_path: Pa
     for both in ((left, right), (right, left)):
         found = compared(*both, mapping)
         assert found.passed, found.explanation
-        assert any(note.startswith("axes turned, forward: logits: the axes are ") for note in found.notes)
+        assert any(
+            note.startswith("axes turned, forward: logits: the axes are ") for note in found.notes
+        )
 
 
 def test_a_layer_whose_axes_are_turned_is_told_with_the_line(tmp_path: Path) -> None:
@@ -609,14 +711,19 @@ def test_a_layer_whose_axes_are_turned_is_told_with_the_line(tmp_path: Path) -> 
     image = np.random.default_rng(4).normal(size=(2, 3, 4, 5))
     outputs = {"torch": image, "keras": np.moveaxis(image, 1, -1)}
     left, right = (
-        write_layers(tmp_path / name, name, {"norm": Layer(["mine.Norm"], {"gain": np.ones(3)}, output)})
+        write_layers(
+            tmp_path / name, name, {"norm": Layer(["mine.Norm"], {"gain": np.ones(3)}, output)}
+        )
         for name, output in outputs.items()
     )
     for side in (left, right):
         (side / "outputs.safetensors").unlink()
     line = '"norm:gain" = "a b c d -> a c d b"'
     found = compared(left, right)
-    told = f"not compared, forward: outputs of norm:gain, which are of other shapes, unless [axes] has {line}"
+    told = (
+        "not compared, forward: outputs of norm:gain, which are of other shapes, unless [axes] "
+        f"has {line}"
+    )
     assert told in found.notes
     assert "forward" in found.missing
     found = compared(left, right, mapping_of(tmp_path, f'left = "torch"\n[axes]\n{line}\n'))
@@ -625,10 +732,20 @@ def test_a_layer_whose_axes_are_turned_is_told_with_the_line(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("precision", ["float64", "float16"])
-@pytest.mark.parametrize(("trainable", "why"), [(False, "it is frozen"), (True, "the loss does not depend on it")])
-def test_what_trains_on_one_side_only_is_named(trainable: bool, why: str, precision: str, tmp_path: Path) -> None:
-    left, right = (edited(side, lambda said: said.update(precision=precision)) for side in sides(tmp_path))
-    resaved(right, "gradients", lambda arrays: {name: arrays[name] for name in arrays if name != "fc/bias"})
+@pytest.mark.parametrize(
+    ("trainable", "why"), [(False, "it is frozen"), (True, "the loss does not depend on it")]
+)
+def test_what_trains_on_one_side_only_is_named(
+    trainable: bool, why: str, precision: str, tmp_path: Path
+) -> None:
+    left, right = (
+        edited(side, lambda said: said.update(precision=precision)) for side in sides(tmp_path)
+    )
+    resaved(
+        right,
+        "gradients",
+        lambda arrays: {name: arrays[name] for name in arrays if name != "fc/bias"},
+    )
     edited(right, lambda said: said["weights"]["fc/bias"].update(trainable=trainable))
     for of, side, other in (((left, right), "left", "right"), ((right, left), "right", "left")):
         line = f"fc bias is trained on the {side} only: on the {other} {why}"
@@ -639,10 +756,26 @@ def test_what_trains_on_one_side_only_is_named(trainable: bool, why: str, precis
 HEADS = np.full((2, 3, 4, 4), 0.25)
 SEVERAL: dict[str, tuple[list[Array], list[Array], str]] = {
     "equal": ([np.ones(3), HEADS], [np.ones(3), HEADS], ""),
-    "the second is wrong": ([np.ones(3), HEADS], [np.ones(3), 1.01 * HEADS], "drop output 2: error 1.0e-02"),
-    "the third is wrong": ([np.ones(3)] * 3, [np.ones(3), np.ones(3), np.zeros(3)], "drop output 3: error 1.0e+00"),
-    "weights of each head and their mean": ([np.ones(3), HEADS], [np.ones(3), 2 * HEADS.mean(1)], "not compared"),
-    "axes that may be others": ([np.ones(3), HEADS], [np.ones(3), 2 * HEADS.swapaxes(1, 2)], "not compared"),
+    "the second is wrong": (
+        [np.ones(3), HEADS],
+        [np.ones(3), 1.01 * HEADS],
+        "drop output 2: error 1.0e-02",
+    ),
+    "the third is wrong": (
+        [np.ones(3)] * 3,
+        [np.ones(3), np.ones(3), np.zeros(3)],
+        "drop output 3: error 1.0e+00",
+    ),
+    "weights of each head and their mean": (
+        [np.ones(3), HEADS],
+        [np.ones(3), 2 * HEADS.mean(1)],
+        "not compared",
+    ),
+    "axes that may be others": (
+        [np.ones(3), HEADS],
+        [np.ones(3), 2 * HEADS.swapaxes(1, 2)],
+        "not compared",
+    ),
     "another number": ([np.ones(3), HEADS], [np.ones(3)], "not compared"),
 }
 
@@ -666,26 +799,34 @@ def test_all_arrays_that_a_layer_gives_are_compared_or_told(name: str, tmp_path:
     found = compared(left, right)
     told = "not compared, forward: further outputs of drop, whose numbers or shapes differ"
     assert (told in found.notes) == (expected == "not compared")
-    assert found.explanation[1].startswith(expected if expected.startswith("drop") else "last output")
+    assert found.explanation[1].startswith(
+        expected if expected.startswith("drop") else "last output"
+    )
 
 
 def test_a_recurrent_layer_in_a_mapping_is_compared_too(tmp_path: Path) -> None:
     line = '"lstm.weight_hh_l0" = {to = "lstm.weight_hh_l0", axes = "n m -> n m"}'
     both = sides(tmp_path, right="paddle")
-    alone, mapped = (compared(*both, mapping) for mapping in (None, mapping_of(tmp_path, f"[weights]\n{line}\n")))
+    alone, mapped = (
+        compared(*both, mapping) for mapping in (None, mapping_of(tmp_path, f"[weights]\n{line}\n"))
+    )
     assert mapped.passed
-    forward = [{check.tensor for check in found.checks if check.stage == "forward"} for found in (alone, mapped)]
+    forward = [
+        {check.tensor for check in found.checks if check.stage == "forward"}
+        for found in (alone, mapped)
+    ]
     assert forward[0] <= forward[1]
 
 
-# What a mapping names, and what is not compared on any stage. The left side is of torch, the right one of Keras.
+# What a mapping names, and what is not compared on any stage.
+# The left side is of torch, the right one of Keras.
 SKIPPED = {
     "fc.weight": "fc kernel",
     "fc/kernel": "fc kernel",
     "fc kernel": "fc kernel",
     "*.running_*": "bn moving_mean, bn moving_variance",
-    "lstm.*_l0": "lstm:l0 kernel, lstm:l0 recurrent_kernel, lstm:l0 bias, lstm:l0 bias 2, lstm:l0 sequence, "
-    "lstm:l0 last",
+    "lstm.*_l0": "lstm:l0 kernel, lstm:l0 recurrent_kernel, lstm:l0 bias, lstm:l0 bias 2, lstm:l0 "
+    "sequence, lstm:l0 last",
     "lstm:l0 sequence": "lstm:l0 sequence",
     "fc output": "fc output",
     "log*": "logits",
@@ -700,7 +841,9 @@ def test_a_mapping_skips_names_of_either_side_and_patterns(name: str, tmp_path: 
     assert found.passed
     assert f"not compared: {name}, it is meant so" in found.notes
     tensors = {check.tensor.rpartition(" of ")[2] for check in compared(left, right).checks}
-    assert tensors - {check.tensor.rpartition(" of ")[2] for check in found.checks} == {*SKIPPED[name].split(", ")}
+    assert tensors - {check.tensor.rpartition(" of ")[2] for check in found.checks} == {
+        *SKIPPED[name].split(", ")
+    }
 
 
 def test_what_is_left_out_with_what_a_mapping_skips_is_told(tmp_path: Path) -> None:
@@ -715,7 +858,8 @@ def test_what_is_left_out_with_what_a_mapping_skips_is_told(tmp_path: Path) -> N
 
 OF_MAPPINGS = {
     '[axes]\n"nowhere" = "a b -> b a"\n': "turns axes of nowhere, which neither side has",
-    '[axes]\n"*" = "a b -> b a"\n': r"turns axes of \*, which neither side has; \[axes\] takes whole names",
+    '[axes]\n"*" = "a b -> b a"\n': r"turns axes of \*, which neither side has; \[axes\] takes "
+    r"whole names",
     '[axes]\n"logits" = "a b -> a"\n': "expected the same axes in two orders",
     '[skip]\n"emb" = " "\n': "skips emb without a reason",
     '[skip]\n"nowhere" = "it is not there"\n': "skips nowhere, which neither side has",
@@ -738,7 +882,9 @@ def test_a_mapping_that_cannot_be_obeyed_is_refused(text: str, tmp_path: Path) -
 
 def claims(path: Path) -> None:
     """An array that claims to be larger than its file."""
-    header = json.dumps({"x": {"dtype": "F64", "shape": [1 << 40], "data_offsets": [0, 1 << 43]}}).encode()
+    header = json.dumps(
+        {"x": {"dtype": "F64", "shape": [1 << 40], "data_offsets": [0, 1 << 43]}}
+    ).encode()
     path.write_bytes(len(header).to_bytes(8, "little") + header)
 
 
@@ -757,32 +903,41 @@ def without(record: Path, *names: str) -> None:
 
     def change(said: dict[str, Any]) -> None:
         own = said["layers"][-1]["parameters"]
-        said["layers"][-1]["parameters"] = {role: name for role, name in own.items() if name not in names}
-        said["weights"] = {name: says for name, says in said["weights"].items() if name not in names}
+        said["layers"][-1]["parameters"] = {
+            role: name for role, name in own.items() if name not in names
+        }
+        said["weights"] = {
+            name: says for name, says in said["weights"].items() if name not in names
+        }
 
     edited(record, change)
 
 
-# Beside damage at random, which tests/nightly/test_damaged_files.py does. What is done to a record, and how it is
-# refused.
+# Beside damage at random, which tests/nightly/test_damaged_files.py does.
+# What is done to a record, and how it is refused.
 HOSTILE: dict[str, tuple[Callable[[Path], Any], str]] = {
     "no folder": (shutil.rmtree, "holds no record"),
     "no record.json": (lambda record: (record / "record.json").unlink(), "holds no record"),
     "another format": (saying(put("format", lambda _: "onnx")), ""),
     "a later version": (saying(put("version", lambda _: 2)), ""),
     "another framework": (saying(put("framework name", lambda _: "mxnet")), ""),
-    "no weights": (lambda record: (record / "weights.safetensors").unlink(), "weights.safetensors has no "),
-    "no layers": (lambda record: (record / "layers.safetensors").unlink(), "layers.safetensors has no "),
+    "no weights": (lambda record: (record / "weights.safetensors").unlink(), "weights.safetensors "
+                                                                             "has no "),
+    "no layers": (lambda record: (record / "layers.safetensors").unlink(), "layers.safetensors has "
+                                                                           "no "),
     "fewer arrays than were written": (
         saying(lambda said: said.update(files={"gradients": 3})),
         "gradients.safetensors has 9 arrays, and record.json says 3",
     ),
     "an array larger than its file": (lambda record: claims(record / "weights.safetensors"), ""),
     "a folder for a file": (
-        lambda record: ((record / "layers.safetensors").unlink(), (record / "layers.safetensors").mkdir()), ""
+        lambda record: ((record / "layers.safetensors").unlink(),
+        (record / "layers.safetensors").mkdir()), ""
     ),
-    "a kernel of too few axes": (first_layer(classes=["Linear"], parameters={"weight": "fc.bias"}), ""),
-    "a layer of the wrong shape": (first_layer(classes=["GRU"], parameters={"weight_ih_l0": "fc.bias"}), ""),
+    "a kernel of too few axes": (first_layer(classes=["Linear"], parameters={"weight": "fc.bias"}),
+        ""),
+    "a layer of the wrong shape": (first_layer(classes=["GRU"],
+        parameters={"weight_ih_l0": "fc.bias"}), ""),
     "layers without a partner": (lambda record: without(record, "fc.weight", "fc.bias"), ""),
 }  # fmt: skip
 
@@ -795,7 +950,9 @@ def test_a_hostile_record_is_refused_in_one_line(damage: str, tmp_path: Path) ->
     assert words in refusal(2, "diff", left, right)
 
 
-def test_weights_that_may_not_be_read_are_not_called_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_that_may_not_be_read_are_not_called_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The system would not refuse a test that runs as root."""
 
     def denied(path: Path, mode: str) -> IO[bytes]:
@@ -805,7 +962,9 @@ def test_weights_that_may_not_be_read_are_not_called_missing(tmp_path: Path, mon
 
     left, right = sides(tmp_path)
     monkeypatch.setattr(files, "open", denied, raising=False)
-    assert "weights.safetensors cannot be read: Permission denied" in refusal(2, "diff", left, right)
+    assert "weights.safetensors cannot be read: Permission denied" in refusal(
+        2, "diff", left, right
+    )
 
 
 def test_a_mistyped_folder_and_another_seed_get_a_hint(tmp_path: Path) -> None:
@@ -819,15 +978,24 @@ def test_a_mistyped_folder_and_another_seed_get_a_hint(tmp_path: Path) -> None:
 def test_inner_layers_that_differ_are_a_remark_if_outputs_agree(
     tmp_path: Path,
 ) -> None:
-    left, right = sides(tmp_path, lambda data: data["outputs"]["lstm"].__setitem__((0, slice(3, None)), 0))
+    left, right = sides(
+        tmp_path, lambda data: data["outputs"]["lstm"].__setitem__((0, slice(3, None)), 0)
+    )
     shutil.copy(left / "outputs.safetensors", right)
     for layer in ("emb", "bn"):  # remarks that come before it
-        edited(right, lambda said, name=layer: said["calls"].extend([{"layer": name, "parts": []}] * 2))
+        edited(
+            right, lambda said, name=layer: said["calls"].extend([{"layer": name, "parts": []}] * 2)
+        )
     found = compared(left, right)
     assert found.passed
     assert {check.stage for check in found.checks} == set(STAGES)
-    assert [check.tensor for check in found.checks if check.inside] == ["lstm:l0 sequence", "lstm:l0 last"]
-    assert found.notes[0].startswith("inside, 2 outputs of layers differ, and what the model gives agrees: lstm:l0")
+    assert [check.tensor for check in found.checks if check.inside] == [
+        "lstm:l0 sequence",
+        "lstm:l0 last",
+    ]
+    assert found.notes[0].startswith(
+        "inside, 2 outputs of layers differ, and what the model gives agrees: lstm:l0"
+    )
     assert all(worst.error <= worst.tolerance for _, _, worst, _ in report.worst_of_stages(found))
     assert report.cell([check for check in found.checks if check.inside]) == "inside"
     (right / "outputs.safetensors").unlink()  # then the loss speaks for the model
@@ -838,12 +1006,14 @@ def test_inner_layers_that_differ_are_a_remark_if_outputs_agree(
 
 def test_the_program_tells_by_its_exit_status(tmp_path: Path) -> None:
     left, right = sides(tmp_path)
-    wrong = write_tagger(tmp_path / "wrong", "paddle", changed(DATA, put("weights fc kernel", np.transpose)))
+    wrong = write_tagger(
+        tmp_path / "wrong", "paddle", changed(DATA, put("weights fc kernel", np.transpose))
+    )
     found = answer("diff", left, right)
     assert found["passed"] is True
-    assert {*"error tolerance measured where note passed stage tensor turn inside".split()} == found["checks"][
-        0
-    ].keys()
+    assert {
+        *"error tolerance measured where note passed stage tensor turn inside".split()
+    } == found["checks"][0].keys()
     assert found["pairs"] == {"emb": "emb", "lstm:l0": "lstm", "bn": "bn", "fc": "fc"}
     status, out, err = rosetta("diff", left, wrong)
     assert (status, err) == (1, "rosetta-diff: wrong and left differ\n")

@@ -1,4 +1,5 @@
-"""Records that differ by one thing, and beside each its equal twin, whose numbers are rounded otherwise."""
+"""Records that differ by one thing, and beside each its equal twin,
+whose numbers are rounded otherwise."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -37,7 +38,9 @@ def model() -> Data:
         "buffers": {},  # by name: before and after the step
         "outputs": {"logits": logits},
         "gradients": gradients,
-        "step": {name: array - np.float32(RATE) * gradients[name] for name, array in weights.items()},
+        "step": {
+            name: array - np.float32(RATE) * gradients[name] for name, array in weights.items()
+        },
         "losses": [2.0],
         "control": 0.0,  # share by which a control has moved the logits
     }
@@ -53,7 +56,11 @@ def written(path: Path, data: Data) -> Side:
     weights = data["weights"] | {name: before for name, (before, _) in data["buffers"].items()}
     for layer, kind in sorted(data["classes"].items(), key=lambda item: item[1] != "mine.Model"):
         names = [name.rpartition(".") for name in weights]
-        record.layer(layer, kind, {role: weights[f"{of}{dot}{role}"] for of, dot, role in names if of == layer})
+        record.layer(
+            layer,
+            kind,
+            {role: weights[f"{of}{dot}{role}"] for of, dot, role in names if of == layer},
+        )
     for layer, arrays in data["calls"].items():
         record.layer(layer, "", output=arrays)
     if data["outputs"]:
@@ -67,12 +74,17 @@ def written(path: Path, data: Data) -> Side:
         if number == 1:
             record.loss(loss)
     if data["control"]:
-        written(path / "control", changed(data, larger(1 + data["control"]), put("control", lambda _: 0.0)))
+        written(
+            path / "control",
+            changed(data, larger(1 + data["control"]), put("control", lambda _: 0.0)),
+        )
 
     def described(said: Data) -> None:
         said.update(framework={"name": data["framework"]}, precision=data["precision"])
         for layer in said["layers"]:
-            buffers = {role for role, name in layer["parameters"].items() if name in data["buffers"]}
+            buffers = {
+                role for role, name in layer["parameters"].items() if name in data["buffers"]
+            }
             layer["buffers"] = {role: layer["parameters"].pop(role) for role in buffers}
         for call in said["calls"]:
             del call["dtypes"]  # so that the precision that is said has its bounds
@@ -117,7 +129,9 @@ def added(layer: str, *outputs: Array, **buffers: Array) -> Change:
     def change(data: Data) -> None:
         data["classes"] = {layer: "mine.Table", **data["classes"]}
         data["calls"] = {layer: [*outputs], **data["calls"]}
-        data["buffers"].update({f"{layer}.{name}": (array, array) for name, array in buffers.items()})
+        data["buffers"].update(
+            {f"{layer}.{name}": (array, array) for name, array in buffers.items()}
+        )
 
     return change
 
@@ -129,7 +143,9 @@ COSINES = np.cos(np.arange(4, dtype=np.float32)[:, None] * FREQUENCIES)
 def renamed(data: Data) -> None:
     """The table and its buffer have other names."""
     for of in ("classes", "calls"):
-        data[of] = {"rope" if name == "rotary_emb" else name: value for name, value in data[of].items()}
+        data[of] = {
+            "rope" if name == "rotary_emb" else name: value for name, value in data[of].items()
+        }
     data["buffers"]["rope.frequencies"] = data["buffers"].pop("rotary_emb.inv_freq")
 
 
@@ -186,7 +202,9 @@ MASKS = {
     "-1e4, added": masked(-1e4, added=True),
     "-1e9, added": masked(-1e9, added=True),
     "-1e9 twice in places": all_of(masked(-1e9), masked(-2e9, columns=1)),
-    "1e30 in a single place": put("calls ", lambda of: [np.where(of[0] == of[0].max(), np.float32(1e30), of[0])]),
+    "1e30 in a single place": put(
+        "calls ", lambda of: [np.where(of[0] == of[0].max(), np.float32(1e30), of[0])]
+    ),
 }
 
 
@@ -223,7 +241,12 @@ def gives(*arrays: Any) -> Change:
 
 def otherwise(*layers: str) -> Change:
     """Layers give other numbers."""
-    return all_of(*(put(f"calls {layer}", lambda of: [array * np.float32(1.1) for array in of]) for layer in layers))
+    return all_of(
+        *(
+            put(f"calls {layer}", lambda of: [array * np.float32(1.1) for array in of])
+            for layer in layers
+        )
+    )
 
 
 def named(data: Data) -> None:
@@ -235,7 +258,9 @@ def named(data: Data) -> None:
 
 def buffer(before: float, after: float | None = None) -> Change:
     """The model has a buffer of its own, which the step moves."""
-    both = tuple(np.full(3, number, np.float32) for number in (before, before if after is None else after))
+    both = tuple(
+        np.full(3, number, np.float32) for number in (before, before if after is None else after)
+    )
     return lambda data: data["buffers"].update(statistic=both)
 
 
@@ -262,11 +287,13 @@ DIFFERENCES: dict[str, Difference] = {
     "what a layer of buffers alone gives": Difference(
         "forward", "rotary_emb output",
         added("rotary_emb", COSINES, inv_freq=FREQUENCIES),
-        all_of(renamed, put("calls rope", lambda _: [COSINES + 0.1]), put("outputs logits", lambda a: a + 0.1)),
+        all_of(renamed, put("calls rope", lambda _: [COSINES + 0.1]), put("outputs logits",
+        lambda a: a + 0.1)),
         all_of(rounded, renamed),
     ),
     **{
-        f"what a mask of {name} leaves": Difference("forward", "the model output", mask, larger(1.7))
+        f"what a mask of {name} leaves": Difference("forward", "the model output", mask,
+        larger(1.7))
         for name, mask in MASKS.items()
     },
     "what a mask leaves, by inference": Difference(
@@ -275,9 +302,11 @@ DIFFERENCES: dict[str, Difference] = {
     "what a mask leaves, beside a control": Difference(
         "forward", "the model output", all_of(masked(-65504), noisy), larger(1.00002)
     ),
-    "one number beside a mask": Difference("forward", "the model output", masked(-1e9), larger(1.1, (1, slice(4)))),
+    "one number beside a mask": Difference("forward", "the model output", masked(-1e9), larger(1.1,
+        (1, slice(4)))),
     **{
-        f"a layer before {name}": Difference("forward", "hidden output", gives(*arrays), otherwise("hidden"))
+        f"a layer before {name}": Difference("forward", "hidden output", gives(*arrays),
+        otherwise("hidden"))
         for name, arrays in SILENT.items()
     },
     "a layer that gives NaN before a mask": Difference(
@@ -287,11 +316,13 @@ DIFFERENCES: dict[str, Difference] = {
         "forward", "head output", gives(HIDDEN, TOKENS), otherwise("head")
     ),
     "what the model gives, with a loss alone": Difference(
-        "forward", "the model output", put("outputs", lambda _: {}), put("calls ", lambda _: [LOG_PROBABILITIES])
+        "forward", "the model output", put("outputs", lambda _: {}), put("calls ",
+        lambda _: [LOG_PROBABILITIES])
     ),
     "what a model with a name gives, with a loss alone": Difference(
         "forward", "functional output",
-        all_of(put("outputs", lambda _: {}), named), put("calls functional", lambda _: [LOG_PROBABILITIES]),
+        all_of(put("outputs", lambda _: {}), named), put("calls functional",
+        lambda _: [LOG_PROBABILITIES]),
     ),
     "a loss, beside the rounding of a model with a name": Difference(
         "loss", "loss",
@@ -299,19 +330,24 @@ DIFFERENCES: dict[str, Difference] = {
     ),
     **{
         f"a layer that only {stage} shows": Difference(
-            stage, "hidden output", unchanged, all_of(otherwise("hidden"), change), otherwise("hidden")
+            stage, "hidden output", unchanged, all_of(otherwise("hidden"), change),
+            otherwise("hidden")
         )
         for stage, change in {
             "loss": put("losses", lambda losses: [1.1 * loss for loss in losses]),
-            "gradients": put("gradients hidden.bias", lambda a: a + np.linspace(0, 1, 6, dtype=np.float32)),
+            "gradients": put("gradients hidden.bias", lambda a: a + np.linspace(0, 1, 6,
+                dtype=np.float32)),
         }.items()
     },
-    "an optimizer that ascends, beside a buffer of -1e9": Difference("step", "", buffer(-1e9), ascends),
+    "an optimizer that ascends, beside a buffer of -1e9": Difference("step", "", buffer(-1e9),
+        ascends),
     "a bias, beside a variance of 5,000": Difference(
-        "step", "hidden bias", buffer(5000.0, 4990.0), put("step hidden.bias", lambda a: a + np.float32(2e-3))
+        "step", "hidden bias", buffer(5000.0, 4990.0), put("step hidden.bias",
+        lambda a: a + np.float32(2e-3))
     ),
     "a bias that the optimizer lacks, beside a counter": Difference(
-        "step", "hidden bias", buffer(0.0, 1e5), put("step hidden.bias", lambda _: MODEL["weights"]["hidden.bias"])
+        "step", "hidden bias", buffer(0.0, 1e5), put("step hidden.bias",
+        lambda _: MODEL["weights"]["hidden.bias"])
     ),
     # A large loss of the first step is no scale of the others, which are small.
     "a second loss that is larger by 8 %": Difference(
@@ -321,17 +357,20 @@ DIFFERENCES: dict[str, Difference] = {
         "trajectory", "step 3", losses(5000, 3, 1, precision="float64"),
         losses(5000, 3, 1.0000001, precision="float64"), unchanged,
     ),
-    "a gradient that one side lacks": Difference("gradients", "hidden bias", unchanged, lacks_gradient),
+    "a gradient that one side lacks": Difference("gradients", "hidden bias", unchanged,
+        lacks_gradient),
     "a weight that no loss reaches, without a gradient": Difference(
         "gradients", "hidden bias",
-        put("gradients hidden.bias", np.zeros_like), put("gradients hidden.bias", lambda bias: bias + 1e-3),
+        put("gradients hidden.bias", np.zeros_like), put("gradients hidden.bias",
+        lambda bias: bias + 1e-3),
         lacks_gradient,
         "not compared, gradients: hidden bias, of which one side has no gradient and the other one "
         "zeros",
     ),
     **{
         f"a token that is off by one, {name}": Difference(
-            "forward", "tokens", giving_tokens(last, left, precision), giving_tokens(last + 1, right, precision),
+            "forward", "tokens", giving_tokens(last, left, precision), giving_tokens(last + 1,
+            right, precision),
             unchanged,
         )
         for name, last, left, right, precision in (
@@ -342,7 +381,8 @@ DIFFERENCES: dict[str, Difference] = {
         )
     },
     "a token near a tie": Difference(
-        "forward", "tokens", all_of(tied(3), put("precision", lambda _: "bfloat16")), tied(4, token=1), tied(4),
+        "forward", "tokens", all_of(tied(3), put("precision", lambda _: "bfloat16")), tied(4,
+        token=1), tied(4),
         "numbers differ where the best scores are a tie, forward: tokens",
     ),
     "an output with an axis of one number": Difference(
@@ -353,13 +393,15 @@ DIFFERENCES: dict[str, Difference] = {
     ),
     **{
         f"a mask of {name}": Difference(
-            "tensors", "mask", put("inputs mask", lambda _: np.tri(4, 5)), put("inputs mask", wrong),
+            "tensors", "mask", put("inputs mask", lambda _: np.tri(4, 5)), put("inputs mask",
+            wrong),
             put("inputs mask", right), words,
         )
         for name, wrong, right, words in (
             ("true and false", lambda mask: mask == 0, lambda mask: mask.astype(bool),
                 "only values are compared of mask: float64 on the left and bool on the right"),
-            ("float32", lambda mask: (mask / 3).astype(np.float32), lambda mask: mask.astype(np.float32),
+            ("float32", lambda mask: (mask / 3).astype(np.float32),
+            lambda mask: mask.astype(np.float32),
                 "only values are compared of mask: float64 on the left and float32 on the right"),
             ("zeros with a sign", np.negative, lambda mask: np.where(mask == 0, -0.0, mask),
                 "only values are compared of mask: zeros have other signs"),
@@ -367,13 +409,16 @@ DIFFERENCES: dict[str, Difference] = {
                 "compared without axes of one number, tensors: mask"),
         )
     },
-    "scores that are divided by d": Difference("forward", "tap scores", scores(2), all_of(scores(4), larger(1.1))),
+    "scores that are divided by d": Difference("forward", "tap scores", scores(2), all_of(scores(4),
+        larger(1.1))),
 }  # fmt: skip
 
 
 def compared(folder: Path, both: Change, right: Change) -> Diff:
     left = changed(MODEL, both)
-    return compare_records(written(folder / "left", left), written(folder / "right", changed(left, right)))
+    return compare_records(
+        written(folder / "left", left), written(folder / "right", changed(left, right))
+    )
 
 
 @pytest.mark.parametrize("name", DIFFERENCES)
@@ -390,5 +435,8 @@ def test_a_difference_breaks_its_stage_and_its_equal_twin_passes(name: str, tmp_
 
 def test_an_output_that_tells_nothing_is_named(tmp_path: Path) -> None:
     diff = compared(tmp_path, gives(TOKENS), otherwise("hidden"))
-    told = "the model output, output0 agree, which tells nothing of this layer; record an output that depends on it"
+    told = (
+        "the model output, output0 agree, which tells nothing of this layer; record an output that "
+        "depends on it"
+    )
     assert told in diff.explanation

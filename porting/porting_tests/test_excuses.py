@@ -23,14 +23,25 @@ def row(rule: Rule, head: str = "") -> str:
 
 def test_the_page_of_excuses_is_the_table() -> None:
     lines = (PORTING / "excuses.md").read_text("utf-8").splitlines()
-    told = [line for line in lines if line.startswith("| ") and not line.startswith(("| rule |", "| --- |"))]
-    of_head = [(rules.FORMS, ""), (rules.WIDER, ""), (rules.EXCUSES, ""), (rules.LEFT_OUT, rules.NOT_COMPARED)]
+    told = [
+        line
+        for line in lines
+        if line.startswith("| ") and not line.startswith(("| rule |", "| --- |"))
+    ]
+    of_head = [
+        (rules.FORMS, ""),
+        (rules.WIDER, ""),
+        (rules.EXCUSES, ""),
+        (rules.LEFT_OUT, rules.NOT_COMPARED),
+    ]
     assert told == [row(rule, head) for table, head in of_head for rule in table]
 
 
 def test_each_rule_stands_in_the_table_and_is_applied() -> None:
     assert {*NAMED.values()} == {*rules.FORMS, *rules.WIDER, *rules.EXCUSES, *rules.LEFT_OUT}
-    code = "".join(path.read_text("utf-8") for path in Path(rules.__file__).parents[1].rglob("*.py"))
+    code = "".join(
+        path.read_text("utf-8") for path in Path(rules.__file__).parents[1].rglob("*.py")
+    )
     assert [name for name in NAMED if f"rules.{name}" not in code] == []
     loosening = {rule for of_stage in LOOSER.values() for rule, _ in of_stage}
     assert loosening <= {*rules.FORMS, *rules.WIDER, rules.UNDERFLOW}
@@ -44,8 +55,12 @@ SMALL = "small beside the model's largest, by which they are measured, gradients
 EXPLAINED = "explained by differences of gradients that are within their bound, step: b weight"
 
 
-@pytest.mark.parametrize(("gradient", "broken"), [(2e-15, None), (1e-15, None), (1e-3, "gradients")])
-def test_a_gradient_of_rounding_is_told(gradient: float, broken: str | None, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("gradient", "broken"), [(2e-15, None), (1e-15, None), (1e-3, "gradients")]
+)
+def test_a_gradient_of_rounding_is_told(
+    gradient: float, broken: str | None, tmp_path: Path
+) -> None:
     """And a step that Adam makes of it, which has one length in either direction."""
     weights = {"w": np.array([0.5, -2.0]), "b": np.array([1.5, -6.0])}
     for side, of_bias in (("left", -1e-15), ("equal", -1e-15), ("right", gradient)):
@@ -55,7 +70,9 @@ def test_a_gradient_of_rounding_is_told(gradient: float, broken: str | None, tmp
         record.forward(y=weights["w"])
         record.gradients(gradients=gradients)
         record.optimizer("Adam", {})
-        record.step(1, 0.5, {name: weights[name] - 0.01 * np.sign(of) for name, of in gradients.items()})
+        record.step(
+            1, 0.5, {name: weights[name] - 0.01 * np.sign(of) for name, of in gradients.items()}
+        )
         del record
     found = compared(tmp_path / "left", tmp_path / "right")
     assert found.broken == broken
@@ -64,7 +81,8 @@ def test_a_gradient_of_rounding_is_told(gradient: float, broken: str | None, tmp
 
 
 def test_a_square_that_underflows_is_left_out_of_a_step(tmp_path: Path) -> None:
-    """Numbers above float16's normal ones are compared, and of a step without such numbers nothing is said."""
+    """Numbers above float16's normal ones are compared,
+    and of a step without such numbers nothing is said."""
     start, root = np.ones(4, np.float16), [0.5, 0.25, 1e-3, 1e-3]
 
     def write(side: str, step: list[float], gradient: list[float] = root) -> Path:
@@ -77,9 +95,15 @@ def test_a_square_that_underflows_is_left_out_of_a_step(tmp_path: Path) -> None:
         return tmp_path / side
 
     left = write("left", [0.03, 0.03, 5.0, 0.01])
-    equal, rounded = write("equal", [0.03, 0.03, 5.0, 0.01]), write("rounded", [0.03, 0.03, 0.02, 3.0])
+    equal, rounded = (
+        write("equal", [0.03, 0.03, 5.0, 0.01]),
+        write("rounded", [0.03, 0.03, 0.02, 3.0]),
+    )
     wrong = write("wrong", [0.06, 0.03, 5.0, 0.01])
-    remark = "2 of 4 numbers of w weight, where the squares of gradients are below float16's normal numbers"
+    remark = (
+        "2 of 4 numbers of w weight, where the squares of gradients are below float16's normal "
+        "numbers"
+    )
     assert remark not in [of.what for of in compared(left, equal).left_out]
     found = compared(left, rounded)
     assert found.passed
@@ -91,12 +115,17 @@ def test_a_square_that_underflows_is_left_out_of_a_step(tmp_path: Path) -> None:
     found = compared(*both)
     assert "step" in found.missing
     assert any(note.startswith("not compared, step: 4 of 4 numbers of ") for note in found.notes)
-    other_shape = write("other shape", [0.03] * 4, [1e-3] * 2), write("its twin", [0.03] * 4, [1e-3] * 2)
+    other_shape = (
+        write("other shape", [0.03] * 4, [1e-3] * 2),
+        write("its twin", [0.03] * 4, [1e-3] * 2),
+    )
     assert compared(*other_shape).broken is None
 
 
 @pytest.mark.parametrize(("gradient", "broken"), [(1e-3, None), (0.5, "trajectory")])
-def test_a_loss_after_an_underflowing_step_is_left_out(gradient: float, broken: str | None, tmp_path: Path) -> None:
+def test_a_loss_after_an_underflowing_step_is_left_out(
+    gradient: float, broken: str | None, tmp_path: Path
+) -> None:
     """And not one after a step that is compared whole."""
     start, remark = np.ones(2, np.float16), "not compared, trajectory: losses after such a step"
     for side, moved, loss in (("left", 5.0, 0.25), ("equal", 5.0, 0.25), ("right", 0.02, 0.5)):
@@ -115,17 +144,27 @@ def test_a_loss_after_an_underflowing_step_is_left_out(gradient: float, broken: 
 
 
 def test_a_last_state_of_padding_alone_is_excused(tmp_path: Path) -> None:
-    """Keras's sequence ends with zeros where another framework gives the last state before the padding."""
+    """Keras's sequence ends with zeros where another framework gives the last state
+    before the padding."""
     rng = np.random.default_rng(0)
     kernel, recurrent, bias = (rng.normal(size=size) for size in ((3, 3), (3, 3), 3))
     given, sequence, output = (rng.normal(size=(2, 4, 3)) for _ in range(3))
     sequence[1, 2:] = 0.0
     states = np.stack([sequence[0, 3], sequence[1, 1]])[None]
     of_keras = {"kernel": kernel, "recurrent_kernel": recurrent, "bias": bias}
-    of_torch = {"weight_ih_l0": kernel.T, "weight_hh_l0": recurrent.T, "bias_ih_l0": bias, "bias_hh_l0": 0 * bias}
+    of_torch = {
+        "weight_ih_l0": kernel.T,
+        "weight_hh_l0": recurrent.T,
+        "bias_ih_l0": bias,
+        "bias_hh_l0": 0 * bias,
+    }
     moved, of_padded = (states + np.array([[[a], [b]]]) for a, b in ((0.1, 0.0), (0.0, 0.1)))
     by_side = {
-        "keras": (dense(np.eye(3), given), Layer(["SimpleRNN", "RNN"], of_keras, sequence), dense(kernel, output))
+        "keras": (
+            dense(np.eye(3), given),
+            Layer(["SimpleRNN", "RNN"], of_keras, sequence),
+            dense(kernel, output),
+        )
     }
     for side, last in (("right", states), ("wrong", moved), ("wrong padded", of_padded)):
         rnn = Layer(["RNN", "RNNBase"], of_torch, (sequence, last), {"batch_first": True})

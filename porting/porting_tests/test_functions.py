@@ -1,5 +1,5 @@
-"""A model without modules against one with modules: a tap names what differs between layers, and the lines of both
-programs."""
+"""A model without modules against one with modules: a tap names what differs between layers, and
+the lines of both programs."""
 
 import shutil
 from collections.abc import Callable
@@ -21,7 +21,11 @@ MISTAKES = {
     "scale": ("SIZE**-0.5", "SIZE**-1", "scores"),
     "mask": ("ids[:, None, None] != 0", "ids[:, None, None] > 1", "masked scores"),
     "einsum": ("nhts,nshd->nthd", "nhts,nthd->nshd", "context"),
-    "GELU": ('F.gelu(linear(w, "wide", x))', 'F.gelu(linear(w, "wide", x), approximate="tanh")', "activated"),
+    "GELU": (
+        'F.gelu(linear(w, "wide", x))',
+        'F.gelu(linear(w, "wide", x), approximate="tanh")',
+        "activated",
+    ),
 }
 
 
@@ -50,16 +54,22 @@ def line_of(program: str, words: str) -> int:
     return next(number for number, line in enumerate(program.splitlines(), 1) if words in line)
 
 
-def test_functions_compute_what_modules_compute(modules: Path, side_of: Callable[[str], Side]) -> None:
+def test_functions_compute_what_modules_compute(
+    modules: Path, side_of: Callable[[str], Side]
+) -> None:
     found, _ = compared(side_of("torch"), modules)
     assert found.passed
     assert {"weights", "forward", "loss", "gradients", "step"} <= {*found.compared}
     taps = [check.tensor for check in found.checks if check.tensor.startswith("tap ")]
-    assert taps == [f"tap {tap} output" for tap in ("scores", "masked scores", "context", "activated")]
+    assert taps == [
+        f"tap {tap} output" for tap in ("scores", "masked scores", "context", "activated")
+    ]
 
 
 @pytest.mark.parametrize("name", MISTAKES)
-def test_a_tap_names_a_mistake_in_a_function(name: str, modules: Path, side_of: Callable[[str], Side]) -> None:
+def test_a_tap_names_a_mistake_in_a_function(
+    name: str, modules: Path, side_of: Callable[[str], Side]
+) -> None:
     right, wrong, tap = MISTAKES[name]
 
     def planted(program: str) -> str:
@@ -69,7 +79,9 @@ def test_a_tap_names_a_mistake_in_a_function(name: str, modules: Path, side_of: 
     found, program = compared(side_of("torch"), modules, planted)
     assert found.broken == "forward"
     assert found.explanation[1].startswith(f"tap {tap} output")
-    assert f"at changed.py:{line_of(program, f'tap({chr(34)}{tap}')} on the right" in "\n".join(found.explanation)
+    assert f"at changed.py:{line_of(program, f'tap({chr(34)}{tap}')} on the right" in "\n".join(
+        found.explanation
+    )
 
 
 def test_a_tap_returns_its_tensor_and_records_one_forward_pass(tmp_path: Path) -> None:
@@ -125,7 +137,11 @@ def test_taps_of_records_made_at_once_are_kept_apart(
 def test_a_tap_of_no_model_is_refused_where_two_records_are_made(tmp_path: Path) -> None:
     Record(tmp_path / "dropped").weights(w=np.ones(2))
     one, other = Record(tmp_path / "one"), Record(tmp_path / "other")
-    with pytest.raises(RecordError, match=r"being made in .*one and .*other; expected one of them, or record.tap\("):
+    with pytest.raises(
+        RecordError,
+        match=r"being made in .*one and .*other; expected one of them, "
+        r"or record.tap\(",
+    ):
         tap("scores", np.ones(2))
     other.tap("scores", np.ones(2))
     other.forward(y=np.ones(2))

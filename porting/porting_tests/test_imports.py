@@ -21,11 +21,12 @@ LATE = {"h5py", "onnx", "onnxruntime"}  # within functions alone
 FRAMEWORKS = {"torch", "paddle", "tensorflow", "keras", "jax", "flax"}
 # Of each folder: a part may import those to its right.
 ORDERS = {
-    "rosetta_diff": "__main__ commands report diff alone feed carry explain judge pair read activations arrays "
-    "helpers",
-    "rosetta_diff/pair": "drafts pairing parents ways alignment by_value mapping skipping arrangement pairs",
-    "rosetta_diff/read": "groups side precisions files description frameworks flax keras onnx paddle torch "
-    "base rules view",
+    "rosetta_diff": "__main__ commands report diff alone feed carry explain judge pair read "
+    "activations arrays helpers",
+    "rosetta_diff/pair": "drafts pairing parents ways alignment by_value mapping skipping "
+    "arrangement pairs",
+    "rosetta_diff/read": "groups side precisions files description frameworks flax keras onnx "
+    "paddle torch base rules view",
 }
 
 
@@ -38,14 +39,19 @@ def sources() -> list[Path]:
 
 @cache
 def packages(path: Path, within: str = "") -> set[str]:
-    """The top-level packages that a file imports, or the parts of a package, given with its dot, that it imports."""
+    """The top-level packages that a file imports, or the parts of a package,
+    given with its dot, that it imports."""
     modules: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             modules |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             modules |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    return {module.removeprefix(within).partition(".")[0] for module in modules if module.startswith(within)}
+    return {
+        module.removeprefix(within).partition(".")[0]
+        for module in modules
+        if module.startswith(within)
+    }
 
 
 def test_the_tool_stands_alone() -> None:
@@ -66,7 +72,9 @@ def test_arrows_run_one_way(folder: str) -> None:
 
 
 REGISTER = set(
-    re.findall(r"^## (\S+)$", (PORTING.parent / "docs" / "deviations.md").read_text("utf-8"), re.MULTILINE)
+    re.findall(
+        r"^## (\S+)$", (PORTING.parent / "docs" / "deviations.md").read_text("utf-8"), re.MULTILINE
+    )
 )
 NAMES = re.compile("torch|paddle|keras|tensorflow|flax|optax|jax|onnx", re.IGNORECASE)
 # Files beside those that bear a framework's name, and why they name one.
@@ -84,19 +92,30 @@ NAMING = {
 
 
 def words_in(path: Path) -> Iterator[str]:
-    """The identifiers and the texts in a file's code, without docstrings and entries of the register."""
+    """The identifiers and the texts in a file's code,
+    without docstrings and entries of the register."""
     nodes = [*ast.walk(ast.parse(path.read_text("utf-8")))]
     docstrings = [node.value for node in nodes if isinstance(node, ast.Expr)]
     for node in nodes:
-        yield from (value for name in ("id", "attr", "name", "arg", "module") if (value := getattr(node, name, None)))
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in docstrings:
+        yield from (
+            value
+            for name in ("id", "attr", "name", "arg", "module")
+            if (value := getattr(node, name, None))
+        )
+        if (
+            isinstance(node, ast.Constant)
+            and isinstance(node.value, str)
+            and node not in docstrings
+        ):
             yield from {node.value} - REGISTER
 
 
 def test_one_file_has_all_of_a_framework() -> None:
     naming = {}
     for path in sources():
-        words = [word for word in words_in(path) if NAMES.search(re.sub(r"\(docs/[^)]*\)", "", word))]
+        words = [
+            word for word in words_in(path) if NAMES.search(re.sub(r"\(docs/[^)]*\)", "", word))
+        ]
         if words and not NAMES.match(path.stem):
             naming[path.relative_to(PORTING).as_posix()] = words
     assert naming.keys() == NAMING.keys(), naming
@@ -104,26 +123,45 @@ def test_one_file_has_all_of_a_framework() -> None:
 
 def imported_by(statement: str, folder: Path) -> set[str]:
     """The top-level packages that a process has imported after it."""
-    program = f"{statement}\nimport sys; print('|'.join(sorted({{m.partition('.')[0] for m in sys.modules}})))"
-    done = subprocess.run([sys.executable, "-c", program], cwd=folder, capture_output=True, text=True, check=True)
+    program = (
+        f"{statement}\nimport sys; print('|'.join(sorted({{m.partition('.')[0] for m in "
+        f"sys.modules}})))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=folder, capture_output=True, text=True, check=True
+    )
     return set(done.stdout.strip().splitlines()[-1].split("|"))
 
 
 def test_the_recorder_is_a_folder_to_copy(tmp_path: Path) -> None:
-    """It needs two small libraries, and no framework even where it works with one; the file beside it needs none."""
+    """It needs two small libraries, and no framework even where it works with one;
+    the file beside it needs none."""
     needed = {"numpy", "safetensors"}
     recorder = sorted((PORTING / "rosetta_record").glob("*.py"))
-    assert set().union(*map(packages, recorder)) - sys.stdlib_module_names - LATE == {*needed, "rosetta_turns"}
+    assert set().union(*map(packages, recorder)) - sys.stdlib_module_names - LATE == {
+        *needed,
+        "rosetta_turns",
+    }
     shutil.copy(PORTING / "rosetta_turns.py", tmp_path)
     shutil.copytree(PORTING / "rosetta_record", tmp_path / "vendored" / "recorder")
-    record, turns = "from vendored.recorder import Record, tap", "from vendored.recorder import take_turns"
-    for statement, expected in ((record, needed), (turns, set()), ("from rosetta_turns import take_turns", set())):
+    record, turns = (
+        "from vendored.recorder import Record, tap",
+        ("from vendored.recorder import take_turns"),
+    )
+    for statement, expected in (
+        (record, needed),
+        (turns, set()),
+        ("from rosetta_turns import take_turns", set()),
+    ):
         imported = imported_by(statement, tmp_path)
         assert imported & {*needed, *FRAMEWORKS, *LATE, "rosetta_record"} == expected
 
 
 def test_the_demo_needs_no_framework(tmp_path: Path) -> None:
-    demo = "import sys; sys.argv[1:] = []\ntry:\n import rosetta_diff.__main__\nexcept SystemExit: pass"
+    demo = (
+        "import sys; sys.argv[1:] = []\ntry:\n import rosetta_diff.__main__\nexcept SystemExit: "
+        "pass"
+    )
     assert imported_by(demo, tmp_path) & {*FRAMEWORKS, *LATE, "numpy"} == {"numpy"}
 
 
@@ -131,11 +169,31 @@ BUILD = "import sys; from setuptools import setup; setup(script_args=sys.argv[1:
 
 
 def test_the_wheel_holds_the_tool_and_nothing_else(tmp_path: Path) -> None:
-    """It is built in a folder of its own: in the clone's, files of former builds would come into it."""
-    options = ["--quiet", "build", "--build-base", tmp_path / "build", "bdist_wheel", "--dist-dir", tmp_path]
+    """It is built in a folder of its own: in the clone's,
+    files of former builds would come into it."""
+    options = [
+        "--quiet",
+        "build",
+        "--build-base",
+        tmp_path / "build",
+        "bdist_wheel",
+        "--dist-dir",
+        tmp_path,
+    ]
     subprocess.run([sys.executable, "-c", BUILD, *options], cwd=PORTING, check=True)
     (wheel,) = tmp_path.glob("rosetta_diff-*.whl")
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
-    listed = ["git", "ls-files", "rosetta_diff", "rosetta_record", "rosetta_pytest.py", "rosetta_turns.py"]
-    assert names == {*subprocess.run(listed, cwd=PORTING, capture_output=True, text=True, check=True).stdout.split()}
+    listed = [
+        "git",
+        "ls-files",
+        "rosetta_diff",
+        "rosetta_record",
+        "rosetta_pytest.py",
+        "rosetta_turns.py",
+    ]
+    assert names == {
+        *subprocess.run(
+            listed, cwd=PORTING, capture_output=True, text=True, check=True
+        ).stdout.split()
+    }

@@ -1,4 +1,5 @@
-"""The page on other projects' models is what the saved results say; and what a comparison shows is read rightly."""
+"""The page on other projects' models is what the saved results say;
+and what a comparison shows is read rightly."""
 
 import re
 from pathlib import Path
@@ -16,7 +17,8 @@ PADDING = "padding is [0, 0] on the left and 1 on the right"
 
 
 def report(line: str, *causes: str, wrong: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Return what `rosetta-diff --json` tells where the forward pass breaks, and the replay at some layers."""
+    """Return what `rosetta-diff --json` tells where the forward pass breaks,
+    and the replay at some layers."""
     places = [
         {
             "layer": layer,

@@ -11,7 +11,9 @@ from porting_tests.support.side import Side
 
 
 @pytest.mark.at_length
-def test_float64_in_keras_on_torch_has_the_bounds_of_float32(side_of: Callable[[str], Side], tmp_path: Path) -> None:
+def test_float64_in_keras_on_torch_has_the_bounds_of_float32(
+    side_of: Callable[[str], Side], tmp_path: Path
+) -> None:
     blocks = {**DENSE, "activation": "tanh"}, NORM
     started = {name: side_of(name) for name in ("torch", "keras:torch")}
     for status, wrong in enumerate(([], [{}, computed(epsilon=1e-2)])):

@@ -1,5 +1,5 @@
-"""Mapping files: a line arranges both sides alike, exchanged to the byte too, and is refused with the equation that
-fails. Weights find each other by their numbers in every such arrangement."""
+"""Mapping files: a line arranges both sides alike, exchanged to the byte too, and is refused with
+the equation that fails. Weights find each other by their numbers in every such arrangement."""
 
 from pathlib import Path
 
@@ -36,8 +36,14 @@ def numbers(*shape: int) -> Array:
 
 
 def cases() -> dict[str, tuple[str, Arrays, Arrays]]:
-    """A line of [weights], the left arrays and the right ones, which NumPy makes of the left ones."""
-    qkv, bias, grouped, rope = numbers(9, 4), numbers(9), numbers(2 * 4 * 3, 5), numbers(2 * 3 * 2, 4)
+    """A line of [weights], the left arrays and the right ones,
+    which NumPy makes of the left ones."""
+    qkv, bias, grouped, rope = (
+        numbers(9, 4),
+        numbers(9),
+        numbers(2 * 4 * 3, 5),
+        numbers(2 * 3 * 2, 4),
+    )
     moe, norm = numbers(3, 4, 5), np.arange(4.0)
     kernel, stacked = numbers(6, 3, 2, 5), [numbers(4, 2), numbers(4, 2)]
     of_groups, halves = grouped.reshape(2, 4, 3, 5), rope.reshape(2, 3, 2, 4)
@@ -46,7 +52,11 @@ def cases() -> dict[str, tuple[str, Arrays, Arrays]]:
         "fused": (
             '"l.{i}.qkv" = {to = ["b_{i}/q", "b_{i}/k", "b_{i}/v"], axes = "parts m -> m parts"}',
             {"l.0.qkv": qkv, "l.1.qkv": qkv + 1},
-            {f"b_{i}/{name}": (qkv[3 * j : 3 * j + 3] + i).T for i in (1, 0) for j, name in enumerate("qkv")},
+            {
+                f"b_{i}/{name}": (qkv[3 * j : 3 * j + 3] + i).T
+                for i in (1, 0)
+                for j, name in enumerate("qkv")
+            },
         ),
         "fused, unequal, by position": (
             '"l.*.qkv" = {to = ["b_*/q", "b_*/kv"], axes = "parts"}',
@@ -59,7 +69,8 @@ def cases() -> dict[str, tuple[str, Arrays, Arrays]]:
             {"qk": qkv},
         ),
         "grouped": (
-            '"qkv" = {to = ["q", "k", "v"], axes = "(g parts d) m -> m (g parts d)", sizes = {g = 2, d = 3}}',
+            '"qkv" = {to = ["q", "k", "v"], axes = "(g parts d) m -> m (g parts d)", sizes = {g = '
+            "2, d = 3}}",
             {"qkv": grouped},
             {
                 "q": of_groups[:, :2].reshape(12, 5).T,
@@ -87,13 +98,21 @@ def cases() -> dict[str, tuple[str, Arrays, Arrays]]:
             {"l.0.w": stacked[0], "l.1.w": stacked[1]},
             {"block1": stacked[0], "block2": stacked[1]},
         ),
-        "a norm's one": ('"n" = {to = "scale", add = -1, times = 2}', {"n": norm}, {"scale": 2 * norm - 1}),
+        "a norm's one": (
+            '"n" = {to = "scale", add = -1, times = 2}',
+            {"n": norm},
+            {"scale": 2 * norm - 1},
+        ),
         "channels first and last": (
             '"c" = {to = "k", axes = "out in h w -> h w in out"}',
             {"c": kernel},
             {"k": kernel.transpose(2, 3, 1, 0)},
         ),
-        "an axis of one": ('"g" = {to = "gain", axes = "n 1 -> n"}', {"g": norm[:, None]}, {"gain": norm}),
+        "an axis of one": (
+            '"g" = {to = "gain", axes = "n 1 -> n"}',
+            {"g": norm[:, None]},
+            {"gain": norm},
+        ),
     }
 
 
@@ -129,7 +148,10 @@ def names(found: list[TensorPair]) -> list[set[str]]:
 def test_arrays_in_every_arrangement_find_each_other(name: str) -> None:
     _, left, right = cases()[name]
     noise = {f"noise{number}": numbers(4, 3) for number in range(3)}
-    assert names(find_by_value({**noise, **left}, {**right, **noise})) == [{*noise, *left}, {*noise, *right}]
+    assert names(find_by_value({**noise, **left}, {**right, **noise})) == [
+        {*noise, *left},
+        {*noise, *right},
+    ]
     worst = max(right, key=lambda one: right[one].size)
     changed = {**right, worst: np.array(right[worst])}
     changed[worst].flat[1] += 1e-9
@@ -144,8 +166,13 @@ def test_scaled_float32_weights_equal_what_carry_writes(scaled: str, tmp_path: P
     def record_arrays(name: str, **own: Array) -> Side:
         return Side(write_layers(tmp_path / name, "torch", {"norm": mine(out, **own)}))
 
-    left, like = record_arrays("left", weight=gain), record_arrays("like", scale=np.zeros_like(gain))
-    mapping = mapping_of(tmp_path, f'left = "left"\n[weights]\n"norm.weight" = {{to = "norm.scale", {scaled}}}\n')
+    left, like = (
+        record_arrays("left", weight=gain),
+        record_arrays("like", scale=np.zeros_like(gain)),
+    )
+    mapping = mapping_of(
+        tmp_path, f'left = "left"\n[weights]\n"norm.weight" = {{to = "norm.scale", {scaled}}}\n'
+    )
     written = carry_weights(pair_sides(left, like, mapping))["norm.scale"]
     for change, broken in ((0, None), (1, "weights")):
         written[7] += change * np.spacing(written[7])
@@ -164,7 +191,9 @@ def test_a_file_says_whose_names_stand_left(tmp_path: Path) -> None:
         for name, weight in (("torch", array), ("paddle", array * 4))
     )
     for name in ("torch", "of-torch"):
-        mapping = mapping_of(tmp_path, f'left = "{name}"\n[weights]\n"l.w" = {{to = "l.w", times = 4}}\n')
+        mapping = mapping_of(
+            tmp_path, f'left = "{name}"\n[weights]\n"l.w" = {{to = "l.w", times = 4}}\n'
+        )
         assert compare_records(left, right, mapping).passed
         assert compare_records(right, left, mapping).passed
         np.testing.assert_array_equal(carry_weights(pair_sides(right, left, mapping))["l.w"], array)
@@ -172,19 +201,30 @@ def test_a_file_says_whose_names_stand_left(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("grouped", [False, True])
 def test_parts_with_heads_find_each_other(grouped: bool) -> None:
-    """As those of Keras's attention, (inputs, heads, size), beside one array for query, key and value, or for those
-    of each head."""
+    """As those of Keras's attention, (inputs, heads, size), beside one array for query, key and
+    value, or for those of each head."""
     qkv, biases = numbers(12, 5), numbers(12)
-    parts = {name: part.T.reshape(5, 2, 2) for name, part in zip("qkv", np.split(qkv, 3), strict=True)}
-    parts |= {f"{name}_bias": part.reshape(2, 2) for name, part in zip("qkv", np.split(biases, 3), strict=True)}
+    parts = {
+        name: part.T.reshape(5, 2, 2) for name, part in zip("qkv", np.split(qkv, 3), strict=True)
+    }
+    parts |= {
+        f"{name}_bias": part.reshape(2, 2)
+        for name, part in zip("qkv", np.split(biases, 3), strict=True)
+    }
     if grouped:  # from three parts with two heads to two heads with three parts
-        qkv, biases = (of.reshape(3, 2, 2, -1).swapaxes(0, 1).reshape(of.shape) for of in (qkv, biases))
+        qkv, biases = (
+            of.reshape(3, 2, 2, -1).swapaxes(0, 1).reshape(of.shape) for of in (qkv, biases)
+        )
     assert names(find_by_value(parts, {"w": qkv, "b": biases})) == [{*parts}, {"w", "b"}]
 
 
 REFUSED = {
-    '"w" = {to = ["q", "k"], axes = "parts m -> m parts"}': "the left side has 24 parts, the right one 8 + 4",
-    '"w" = {to = "q", axes = "(h d two) m -> m (h two d)", sizes = {h = 5, two = 2}}': "24 of w is not 5 × d × 2",
+    '"w" = {to = ["q", "k"], axes = "parts m -> m parts"}': (
+        "the left side has 24 parts, the right one 8 + 4"
+    ),
+    '"w" = {to = "q", axes = "(h d two) m -> m (h two d)", sizes = {h = 5, two = 2}}': (
+        "24 of w is not 5 × d × 2"
+    ),
     '"w" = {to = "q", axes = "(h d) m -> m (d h)"}': "add: sizes = {h = …}",
     '"w" = {to = "q", axes = "n m k -> m n k"}': "w has the shape (24, 4), which are 2 axes",
     '"w" = {to = "q", axes = "n m -> m k"}': "k, n of 'n m -> m k' stands on one side",
@@ -198,13 +238,19 @@ REFUSED = {
     '"w" = "absent"': "no weight is named 'absent'; there are q, k, r, z",
     '"l.{i}" = "q{i}"': "no weight is named 'l.{i}'; there are w, x, y",
     '"x" = "r"\n"y" = "r"': "r of the right side stands in the lines x and y; expected once",
-    '"none" = {to = "z", axes = "(h d) m -> m (d h)", sizes = {h = 1000000000000}}': "and no numbers",
-    # An index is all digits that stand there, so no digit is tried in two; one that stands twice is one number.
+    '"none" = {to = "z", axes = "(h d) m -> m (d h)", sizes = {h = 1000000000000}}': (
+        "and no numbers"
+    ),
+    # An index is all digits that stand there, so no digit is tried in two;
+    # one that stands twice is one number.
     **{
         f'"{template}" = "q"': "no weight is named"
         for template in ("{a}1{b}1{c}1{d}1{e}1{f}1{g}1{h}x", "{i}" * 333, "*1" * 400, "l.{i}.{i}")
     },
-    **dict.fromkeys(["weights = 3", "[weights", '"a" = {too = "b"}', "\x00", "[more]\na = 1"], "holds no mapping"),
+    **dict.fromkeys(
+        ["weights = 3", "[weights", '"a" = {too = "b"}', "\x00", "[more]\na = 1"],
+        "holds no mapping",
+    ),
 }
 
 
@@ -220,12 +266,17 @@ def test_a_mapping_that_does_not_fit_is_refused_with_what_fails(line: str, tmp_p
 
 
 def test_a_layer_that_a_line_pairs_is_compared_as_its_kind(tmp_path: Path) -> None:
-    """Its activation follows it on the left, and its bias, which no line names, stands with its kernel."""
+    """Its activation follows it on the left, and its bias,
+    which no line names, stands with its kernel."""
     kernel, bias, output = numbers(4, 6), numbers(6), numbers(3, 6)
     left = write_layers(tmp_path / "left", "torch", {"l": linear(kernel, output, bias=bias)})
-    of_right = dense(kernel, np.maximum(output, 0), bias=bias)._replace(settings={"activation": "relu"})
+    of_right = dense(kernel, np.maximum(output, 0), bias=bias)._replace(
+        settings={"activation": "relu"}
+    )
     right = write_layers(tmp_path / "right", "keras", {"l": of_right}, outputs={"y": output})
-    mapping = mapping_of(tmp_path, '[weights]\n"l.weight" = {to = "l/kernel", axes = "o i -> i o"}\n')
+    mapping = mapping_of(
+        tmp_path, '[weights]\n"l.weight" = {to = "l/kernel", axes = "o i -> i o"}\n'
+    )
     found = compared(left, right, mapping)
     assert found.passed
     tensors = [check.tensor for check in found.checks if check.stage in ("weights", "forward")]

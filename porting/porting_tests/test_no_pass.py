@@ -1,4 +1,5 @@
-"""Records in which nothing could differ, or of which too little is compared, do not pass `rosetta-diff`."""
+"""Records in which nothing could differ, or of which too little is compared,
+do not pass `rosetta-diff`."""
 
 import json
 import shutil
@@ -12,7 +13,16 @@ import pytest
 from porting_tests.support.altered import altered
 from porting_tests.support.pairs import told
 from porting_tests.support.program import refusal, rosetta
-from porting_tests.support.records import DATA, Array, changed, compared, edited, put, resaved, write_tagger
+from porting_tests.support.records import (
+    DATA,
+    Array,
+    changed,
+    compared,
+    edited,
+    put,
+    resaved,
+    write_tagger,
+)
 from porting_tests.support.side import Side, run_program
 from rosetta_record import Record
 
@@ -20,13 +30,20 @@ from rosetta_record import Record
 def test_a_gradient_of_a_second_bias_is_read(tmp_path: Path) -> None:
     """An LSTM of torch has two biases, which are added up, and one of Keras has their sum."""
     for times, broken in ((1.0, None), (1.01, "gradients")):
-        left, right = (write_tagger(tmp_path / f"{side}-{times}", side, DATA) for side in ("torch", "keras"))
-        resaved(left, "gradients", lambda of, times=times: of | {(bias := "lstm.bias_hh_l0"): times * of[bias]})
+        left, right = (
+            write_tagger(tmp_path / f"{side}-{times}", side, DATA) for side in ("torch", "keras")
+        )
+        resaved(
+            left,
+            "gradients",
+            lambda of, times=times: of | {(bias := "lstm.bias_hh_l0"): times * of[bias]},
+        )
         assert compared(left, right).broken == broken
 
 
 class Alike(NamedTuple):
-    """A record of both sides in which nothing could differ at a stage, and one in which something could."""
+    """A record of both sides in which nothing could differ at a stage,
+    and one in which something could."""
 
     nothing: Callable[[Record], Any]
     something: Callable[[Record], Any]
@@ -38,7 +55,9 @@ WEIGHTS = {"w": NUMBERS, "b": 3 * NUMBERS}
 
 
 def giving(*outputs: Array) -> Callable[[Record], Any]:
-    return lambda record: record.forward(**{f"y{place}": array for place, array in enumerate(outputs)})
+    return lambda record: record.forward(
+        **{f"y{place}": array for place, array in enumerate(outputs)}
+    )
 
 
 def with_noise(share: float) -> Callable[[Record], Any]:
@@ -71,7 +90,8 @@ def trained(gradient: Array = NUMBERS, **after: Array) -> Callable[[Record], Any
 NOTHING = {
     "nothing": Alike(giving(), giving(NUMBERS)),
     "inputs alone": Alike(
-        lambda record: record.inputs(x=NUMBERS), lambda record: [record.inputs(x=NUMBERS), record.forward(y=NUMBERS)]
+        lambda record: record.inputs(x=NUMBERS),
+        lambda record: [record.inputs(x=NUMBERS), record.forward(y=NUMBERS)],
     ),
     "weights alone": Alike(
         lambda record: record.weights(**WEIGHTS),
@@ -127,7 +147,9 @@ def test_most_weights_decide_the_precision(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("times", "broken"), [(1.0, None), (1.01, "step")])
-def test_some_weights_after_a_step_are_compared(times: float, broken: str | None, tmp_path: Path) -> None:
+def test_some_weights_after_a_step_are_compared(
+    times: float, broken: str | None, tmp_path: Path
+) -> None:
     """And the others are told."""
     for side, share in (("left", 1.0), ("right", times)):
         trained(w=WEIGHTS["w"] * 2 * share)(Record(tmp_path / side))
@@ -138,9 +160,15 @@ def test_some_weights_after_a_step_are_compared(times: float, broken: str | None
 
 def test_the_right_side_shows_no_noise_of_the_left_one(tmp_path: Path) -> None:
     wrong = changed(DATA, put("logits", lambda logits: 1.01 * logits))
-    left, right = write_tagger(tmp_path / "left", "torch", DATA), write_tagger(tmp_path / "right", "torch", wrong)
+    left, right = (
+        write_tagger(tmp_path / "left", "torch", DATA),
+        write_tagger(tmp_path / "right", "torch", wrong),
+    )
     shutil.copytree(right, tmp_path / "copy")
-    keras, again = write_tagger(tmp_path / "keras", "keras", wrong), write_tagger(tmp_path / "again", "torch", DATA)
+    keras, again = (
+        write_tagger(tmp_path / "keras", "keras", wrong),
+        write_tagger(tmp_path / "again", "torch", DATA),
+    )
     for other in (right, tmp_path / "copy", keras):
         assert "no other run of left" in refusal(2, "diff", left, right, "--again", other)
     assert rosetta("diff", left, right, "--again", again)[0] == 1
@@ -157,7 +185,9 @@ def test_a_record_that_is_still_being_made_is_not_compared(tmp_path: Path) -> No
     assert "is still being made" in refusal(2, "diff", *folders)
     del sides, side
     found = compared(*folders)
-    assert [check.tensor for check in found.checks if not check.passed or check.inside] == ["fc:w output"]
+    assert [check.tensor for check in found.checks if not check.passed or check.inside] == [
+        "fc:w output"
+    ]
 
 
 def layers(*outputs: tuple[str, Array]) -> Callable[[Record], Any]:
@@ -174,8 +204,16 @@ def layers(*outputs: tuple[str, Array]) -> Callable[[Record], Any]:
 FC, LAST = ("fc", NUMBERS), ("last", 3 * NUMBERS)
 # What the left and the right side record, and what is not compared then.
 LEFT_OUT = {
-    "calls": ([FC, FC, LAST], [FC, FC, ("fc", 5 * NUMBERS), LAST], "fc:w, which was called 2 and 3 times"),
-    "shapes": ([FC, LAST], [("fc", NUMBERS[:, None] * [1, 2, 3]), LAST], "fc:w, which are of other shapes"),
+    "calls": (
+        [FC, FC, LAST],
+        [FC, FC, ("fc", 5 * NUMBERS), LAST],
+        "fc:w, which was called 2 and 3 times",
+    ),
+    "shapes": (
+        [FC, LAST],
+        [("fc", NUMBERS[:, None] * [1, 2, 3]), LAST],
+        "fc:w, which are of other shapes",
+    ),
 }
 
 
@@ -191,7 +229,9 @@ def test_what_both_sides_have_is_compared_or_vouched_for(name: str, tmp_path: Pa
         (False, ("--mapping", mapping), both[1], True),
         (True, (), both[1], True),
     ):
-        folders = [tmp_path / f"{side}-{outputs}-{passes}-{len(skips)}" for side in ("left", "right")]
+        folders = [
+            tmp_path / f"{side}-{outputs}-{passes}-{len(skips)}" for side in ("left", "right")
+        ]
         for folder, of in zip(folders, (both[0], right), strict=True):
             record = Record(folder)
             layers(*of)(record)
@@ -214,11 +254,18 @@ def test_a_pass_says_in_its_verdict_what_one_side_lacks(tmp_path: Path) -> None:
         for step in range(batches):
             record.step(step + 1, 0.5, {})
     said = [
-        next(line for line in told(compared(tmp_path / "left", tmp_path / right)).splitlines() if "computes" in line)
+        next(
+            line
+            for line in told(compared(tmp_path / "left", tmp_path / right)).splitlines()
+            if "computes" in line
+        )
         for right in ("equal", "less")
     ]
     assert said[0].endswith("forward, loss, trajectory; not compared: weights, gradients, step")
-    for words in ("on tensors, x1, recorded on one side only", "on forward, y1, recorded on one side only"):
+    for words in (
+        "on tensors, x1, recorded on one side only",
+        "on forward, y1, recorded on one side only",
+    ):
         assert words in said[1]
 
 
@@ -241,7 +288,9 @@ def excuses(started: dict[str, Side], name: str, folder: Path) -> list[Path]:
         "RoundedOnTheLeft",
     ],
 )
-def test_a_model_that_parts_does_not_pass(name: str, started: dict[str, Side], tmp_path: Path) -> None:
+def test_a_model_that_parts_does_not_pass(
+    name: str, started: dict[str, Side], tmp_path: Path
+) -> None:
     left, equal, wrong = excuses(started, name, tmp_path)
     assert compared(left, equal).passed
     assert not compared(left, wrong).passed
@@ -264,14 +313,18 @@ SETTINGS = {
 
 
 @pytest.mark.parametrize("name", SETTINGS)
-def test_a_pass_lists_settings_that_differ(name: str, started: dict[str, Side], tmp_path: Path) -> None:
+def test_a_pass_lists_settings_that_differ(
+    name: str, started: dict[str, Side], tmp_path: Path
+) -> None:
     left, equal, other = excuses(started, name, tmp_path)
     assert SETTINGS[name] not in told(compared(left, equal))
     assert SETTINGS[name] in told(compared(left, other))
 
 
 @pytest.mark.parametrize("name", ["MovedResidual", "OutputsInAnotherOrder", "SharedTable"])
-def test_a_model_that_is_cut_otherwise_passes(name: str, started: dict[str, Side], tmp_path: Path) -> None:
+def test_a_model_that_is_cut_otherwise_passes(
+    name: str, started: dict[str, Side], tmp_path: Path
+) -> None:
     left, equal, wrong = excuses(started, name, tmp_path)
     assert not compared(left, wrong).passed
     assert compared(left, equal).passed
@@ -339,11 +392,17 @@ def test_one_step_is_no_trajectory(tmp_path: Path) -> None:
         record.forward(y=NUMBERS)
         for step in range(steps):
             record.step(step + 1, 0.5, {})
-    assert compared(tmp_path / "left", tmp_path / "right").compared == ["forward", "loss", "trajectory"]
+    assert compared(tmp_path / "left", tmp_path / "right").compared == [
+        "forward",
+        "loss",
+        "trajectory",
+    ]
     assert compared(tmp_path / "left", tmp_path / "short").compared == ["forward", "loss"]
 
 
-def test_a_model_that_gives_its_outputs_itself_lacks_none(started: dict[str, Side], tmp_path: Path) -> None:
+def test_a_model_that_gives_its_outputs_itself_lacks_none(
+    started: dict[str, Side], tmp_path: Path
+) -> None:
     """Outputs by name are missed where nothing else tells what the model gives."""
     left, equal, _ = excuses(started, "OutputsOfTheRoot", tmp_path)
     assert "recorded no outputs" not in told(compared(left, equal))
@@ -353,8 +412,11 @@ def test_a_model_that_gives_its_outputs_itself_lacks_none(started: dict[str, Sid
 
 
 @pytest.mark.parametrize("name", ["", "MovedResidual", "OutputsInAnotherOrder"])
-def test_each_array_that_changes_is_seen(name: str, started: dict[str, Side], tmp_path: Path) -> None:
-    """The comparison fails, or a remark tells. `python -m porting_tests.support.altered` tries all."""
+def test_each_array_that_changes_is_seen(
+    name: str, started: dict[str, Side], tmp_path: Path
+) -> None:
+    """The comparison fails, or a remark tells.
+    `python -m porting_tests.support.altered` tries all."""
     if name:
         left, right, _ = excuses(started, name, tmp_path)
     else:

@@ -1,5 +1,5 @@
-"""The bounds of `rosetta-diff`: four times the left side's own noise where that was measured, and else those of the
-table."""
+"""The bounds of `rosetta-diff`: four times the left side's own noise where that was measured,
+and else those of the table."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -32,12 +32,18 @@ from rosetta_record.values import move_one_unit
 
 AUTOCAST = {"precision": "float32", "autocast": "bfloat16"}
 # Of a stage, where in a record its numbers are.
-QUANTITIES = {"forward": ["logits", "outputs fc"], "loss": ["loss"], "gradients": ["gradients fc kernel"]}
+QUANTITIES = {
+    "forward": ["logits", "outputs fc"],
+    "loss": ["loss"],
+    "gradients": ["gradients fc kernel"],
+}
 
 
 def off(stage: str, share: float) -> dict[str, Any]:
     """The data of a side whose numbers of a stage are too large by this share."""
-    return changed(DATA, *(put(place, lambda numbers: numbers * (1 + share)) for place in QUANTITIES[stage]))
+    return changed(
+        DATA, *(put(place, lambda numbers: numbers * (1 + share)) for place in QUANTITIES[stage])
+    )
 
 
 def written(path: Path, framework: str, data: dict[str, Any], **said: Any) -> Path:
@@ -51,8 +57,8 @@ def compared(
     said: dict[str, Any],
     said_right: dict[str, Any],
 ) -> Diff:
-    """The data of a right side against DATA, of which the control has other data, in float64 another run; and what
-    both records say."""
+    """The data of a right side against DATA, of which the control has other data, in float64
+    another run; and what both records say."""
     left = written(folder / "left", "torch", DATA, **said)
     again = [written(folder / "again", "torch", control, **said)] if control else []
     if described(left)["precision"] != "float64":
@@ -61,11 +67,14 @@ def compared(
     return compare_records(Side(left), right_side, again=[*map(Side, again)])
 
 
-# The stage whose numbers are off, and the one whose noise was measured: a loss may round as the outputs do that it is
-# made of, since the effect of an ulp on the loss may cancel out.
-@pytest.mark.parametrize(("stage", "noisy"), [*zip(QUANTITIES, QUANTITIES, strict=True), ("loss", "forward")])
+# The stage whose numbers are off, and the one whose noise was measured: a loss may round as the
+# outputs do that it is made of, since the effect of an ulp on the loss may cancel out.
 @pytest.mark.parametrize(
-    ("noise", "said"), [(1e-11, {"precision": "float64"}), (0.04, AUTOCAST), (0.04, {"precision": "bfloat16"})]
+    ("stage", "noisy"), [*zip(QUANTITIES, QUANTITIES, strict=True), ("loss", "forward")]
+)
+@pytest.mark.parametrize(
+    ("noise", "said"),
+    [(1e-11, {"precision": "float64"}), (0.04, AUTOCAST), (0.04, {"precision": "bfloat16"})],
 )
 def test_three_times_the_noise_passes_and_five_times_do_not(
     stage: str, noisy: str, noise: float, said: dict[str, Any], tmp_path: Path
@@ -73,18 +82,28 @@ def test_three_times_the_noise_passes_and_five_times_do_not(
     for times in (3, 5):
         found = compared(tmp_path, off(stage, times * noise), off(noisy, noise), said, said)
         assert found.broken == (None if times == 3 else stage), found.explanation
-        worst = next(check for stage_, _, check, _ in report.worst_of_stages(found) if stage_ == stage)
+        worst = next(
+            check for stage_, _, check, _ in report.worst_of_stages(found) if stage_ == stage
+        )
         assert worst.item.bound.measured
         assert noisy != stage or worst.tolerance == pytest.approx(NOISES * noise, rel=1e-3)
         assert report.origin_of(worst) == "noise"
-        run = "again" if said["precision"] == "float64" else f"one ulp of {said.get('autocast', said['precision'])}"
+        run = (
+            "again"
+            if said["precision"] == "float64"
+            else f"one ulp of {said.get('autocast', said['precision'])}"
+        )
         assert f"times what {run} does" in report.bounds_line(found)
 
 
 @pytest.mark.parametrize("said", [{"precision": "float64"}, AUTOCAST])
 def test_tokens_must_be_the_same_in_every_precision(said: dict[str, Any], tmp_path: Path) -> None:
     for name, tokens in (("left", [1, 1 << 40]), ("same", [1, 1 << 40]), ("other", [2, 1 << 40])):
-        resaved(written(tmp_path / name, "torch", DATA, **said), "outputs", lambda _, of=tokens: {"y": np.array(of)})
+        resaved(
+            written(tmp_path / name, "torch", DATA, **said),
+            "outputs",
+            lambda _, of=tokens: {"y": np.array(of)},
+        )
     left, same, other = (Side(tmp_path / name) for name in ("left", "same", "other"))
     assert compare_records(left, same).passed
     found = compare_records(left, other)
@@ -101,11 +120,14 @@ def test_the_table_is_never_weaker_in_float64(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("stage", "share"), [*((stage, 2) for stage in QUANTITIES), *((stage, 0.9) for stage in ("forward", "gradients"))]
+    ("stage", "share"),
+    [*((stage, 2) for stage in QUANTITIES), *((stage, 0.9) for stage in ("forward", "gradients"))],
 )
-def test_noise_of_float32_counts_where_it_exceeds_the_table(stage: str, share: float, tmp_path: Path) -> None:
-    """As in a stack of 60 layers; or where its bound does, as that of a scalar's gradient. In float64 the table
-    holds."""
+def test_noise_of_float32_counts_where_it_exceeds_the_table(
+    stage: str, share: float, tmp_path: Path
+) -> None:
+    """As in a stack of 60 layers; or where its bound does,
+    as that of a scalar's gradient. In float64 the table holds."""
     quantity = "outputs" if stage == "forward" else stage
     noise = share * TOLERANCES_OF_ANY_MODEL[quantity]["float32"]
     for times in (3, 5):
@@ -121,7 +143,8 @@ def test_noise_of_float32_counts_where_it_exceeds_the_table(stage: str, share: f
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_noise_of_a_tensor_is_its_own(precision: str, tmp_path: Path) -> None:
-    """A tensor near zero, of which rounding moves a third, lifts no other tensor's bound above the table."""
+    """A tensor near zero, of which rounding moves a third,
+    lifts no other tensor's bound above the table."""
     bound, numbers = TOLERANCES_OF_ANY_MODEL["outputs"][precision], np.array([0.5, -2.0])
     for name, far in (("within", 1.0), ("beyond", 1 + 2 * bound)):
         sides = [Record(tmp_path / f"{name}-{side}") for side in ("left", "right")]
@@ -130,7 +153,9 @@ def test_noise_of_a_tensor_is_its_own(precision: str, tmp_path: Path) -> None:
             run.forward(near=1e-8 * numbers * of_near, far=numbers * of_far)
             edited(run.folder, lambda said: said.update(precision=precision))
         found = compare_records(*(Side(side.folder) for side in sides))
-        assert [check.tensor for check in found.checks if not check.passed] == ["far"] * (name == "beyond")
+        assert [check.tensor for check in found.checks if not check.passed] == ["far"] * (
+            name == "beyond"
+        )
 
 
 def test_another_left_run_shows_noise_of_the_same_weights(
@@ -156,7 +181,8 @@ def test_a_finer_left_sides_noise_tells_no_coarser_right_side(tmp_path: Path) ->
 
 
 ROUNDED = float(np.float32(1e-5))
-# The share by which a side of Paddle is off, its epsilon, the other side's settings, and the stage that breaks.
+# The share by which a side of Paddle is off, its epsilon,
+# the other side's settings, and the stage that breaks.
 OF_NORMS: dict[str, tuple[float, float, dict[str, float], str | None]] = {
     "within the table": (1e-10, 1e-5, {}, None),
     "beyond the table": (1e-7, 1e-5, {}, "forward"),
@@ -169,14 +195,20 @@ OF_NORMS: dict[str, tuple[float, float, dict[str, float], str | None]] = {
 @pytest.mark.parametrize("name", OF_NORMS)
 def test_an_epsilon_that_paddle_rounds_is_told_and_hides_nothing(name: str, tmp_path: Path) -> None:
     share, epsilon, of_left, broken = OF_NORMS[name]
-    left = write_tagger(tmp_path / "left", "torch", changed(DATA, put("settings bn", lambda _: of_left)))
-    everywhere = [put(place, lambda a: a * (1 + share)) for places in QUANTITIES.values() for place in places]
+    left = write_tagger(
+        tmp_path / "left", "torch", changed(DATA, put("settings bn", lambda _: of_left))
+    )
+    everywhere = [
+        put(place, lambda a: a * (1 + share)) for places in QUANTITIES.values() for place in places
+    ]
     data = changed(DATA, *everywhere, put("settings bn", lambda _: {"_epsilon": epsilon}))
     found = compare_records(Side(left), Side(write_tagger(tmp_path / "right", "paddle", data)))
     told = "\n".join(report.lines(found))
     assert found.broken == broken, told
     assert ("Paddle rounds epsilon to float32 in bn" in told) == (name.endswith("the table")), told
-    assert ("`layer.eps = float(np.float32(layer.eps))` in left" in told) == (name.endswith("the table")), told
+    assert ("`layer.eps = float(np.float32(layer.eps))` in left" in told) == (
+        name.endswith("the table")
+    ), told
 
 
 def test_the_noise_of_a_loss_is_not_that_of_a_single_run(tmp_path: Path) -> None:
@@ -190,7 +222,9 @@ def test_the_noise_of_a_loss_is_not_that_of_a_single_run(tmp_path: Path) -> None
     moved = [move_one_unit(weight, "bfloat16", rng).astype(float) - weight for _ in range(1000)]
     each = [float((gradient * one).sum()) / 0.01 for one in moved]
     edited(record.folder, lambda said: said.update(autocast="bfloat16"))
-    assert rounding_of_loss(Side(record.folder)) == pytest.approx(np.sqrt(np.square(each).mean()), rel=0.1)
+    assert rounding_of_loss(Side(record.folder)) == pytest.approx(
+        np.sqrt(np.square(each).mean()), rel=0.1
+    )
     assert min(map(abs, each)) < 0.01 * rounding_of_loss(Side(record.folder))
 
 
@@ -198,10 +232,12 @@ MASK = np.where(np.eye(3), 0.0, -np.inf)
 
 
 def planted(item: Item) -> Item:
-    """The item with its left array on the right, but for the first finite number, or the first of all: moved by 100
-    bounds beyond what is allowed, or by an ulp where all must be equal."""
+    """The item with its left array on the right, but for the first finite number, or the first of
+    all: moved by 100 bounds beyond what is allowed, or by an ulp where all must be equal."""
     left = np.asarray(item.left())
-    right = np.array(left, np.float64 if item.bound.tolerance and left.dtype.kind == "f" else left.dtype)
+    right = np.array(
+        left, np.float64 if item.bound.tolerance and left.dtype.kind == "f" else left.dtype
+    )
     place = np.unravel_index(int(np.isfinite(left).argmax()), left.shape)
     if not np.isfinite(left[place]):
         right[place] = 0
@@ -210,7 +246,10 @@ def planted(item: Item) -> Item:
     elif item.bound.tolerance:
         size = max(item.scale_of(left), abs(right[place]) if item.by_number else 0.0) or 1.0
         slack = item.bound.allowed()(slice(None)) if item.bound.allowed else np.array(0.0)
-        right[place] += 100 * item.bound.tolerance * size + 2 * np.broadcast_to(slack, left.shape or (1,))[place or 0]
+        right[place] += (
+            100 * item.bound.tolerance * size
+            + 2 * np.broadcast_to(slack, left.shape or (1,))[place or 0]
+        )
     else:
         right[place] = np.nextafter(right[place], np.inf)
     return replace(item, right=lambda: right)
@@ -233,11 +272,13 @@ def test_a_planted_mistake_is_seen_in_every_array(tmp_path: Path) -> None:
 
 def of_layer(*dtypes: str, **more: Any) -> dict[str, Any]:
     """A layer gave arrays of these types."""
-    return {"calls": [{"layer": "fc", "parts": ["3:fc:0"] * len(dtypes), "dtypes": [*dtypes], **more}]}
+    return {
+        "calls": [{"layer": "fc", "parts": ["3:fc:0"] * len(dtypes), "dtypes": [*dtypes], **more}]
+    }
 
 
-# By what both sides were computed in, the row of the table that holds without a control, and the layer that a remark
-# names. What one layer of the right side computes in coarsely may be a mistake.
+# By what both sides were computed in, the row of the table that holds without a control, and the
+# layer that a remark names. What one layer of the right side computes in coarsely may be a mistake.
 COMPUTED: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
     ({}, {}, "float64", ""),
     (AUTOCAST, AUTOCAST, "bfloat16", ""),
@@ -259,19 +300,40 @@ def test_bounds_are_of_the_coarsest_type_computed_of_weights(
     assert bounds == {TOLERANCES_OF_ANY_MODEL["outputs"][precision]}
     assert f"bounds from table: those of {precision}" in report.bounds_line(found)
     # Of float64 there is no control.
-    assert ("a control of left" in report.bounds_line(found)) == (bool(left) and precision != "float64")
+    assert ("a control of left" in report.bounds_line(found)) == (
+        bool(left) and precision != "float64"
+    )
     remark = f"bounds are those of {precision}, in which left computes {coarse}"
-    assert [note for note in found.notes if note.startswith("bounds")] == ([remark] if coarse else [])
+    assert [note for note in found.notes if note.startswith("bounds")] == (
+        [remark] if coarse else []
+    )
 
 
-# Of an optimizer of torch and one of Keras what is not as usual, and what a remark tells where they agree otherwise.
+# Of an optimizer of torch and one of Keras what is not as usual,
+# and what a remark tells where they agree otherwise.
 OTHER_SETTINGS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
-    "decay": ({"weight_decay": 5e-4}, {}, "weight_decay is 0.0005 on the left and None on the right"),
+    "decay": (
+        {"weight_decay": 5e-4},
+        {},
+        "weight_decay is 0.0005 on the left and None on the right",
+    ),
     "epsilon": ({}, {"epsilon": 1e-7}, "epsilon is 1e-08 on the left and 1e-07 on the right"),
     "clipping, which torch's optimizers leave to the program": ({}, {"clipnorm": 1.0}, ""),
-    "nesterov": ({"momentum": 0.9, "nesterov": True}, {"momentum": 0.9, "nesterov": False}, "nesterov is True on"),
-    "nesterov without momentum": ({"nesterov": True, "momentum": 0}, {"nesterov": False, "momentum": 0.0}, ""),
-    "nesterov beside amsgrad": ({"amsgrad": True, "nesterov": True}, {"amsgrad": True, "nesterov": False}, ""),
+    "nesterov": (
+        {"momentum": 0.9, "nesterov": True},
+        {"momentum": 0.9, "nesterov": False},
+        "nesterov is True on",
+    ),
+    "nesterov without momentum": (
+        {"nesterov": True, "momentum": 0},
+        {"nesterov": False, "momentum": 0.0},
+        "",
+    ),
+    "nesterov beside amsgrad": (
+        {"amsgrad": True, "nesterov": True},
+        {"amsgrad": True, "nesterov": False},
+        "",
+    ),
     "a rate in float32": ({}, {"learning_rate": float(np.float32(0.01))}, ""),
     "a schedule": ({}, {"learning_rate": "ExponentialDecay"}, ""),
     "none": ({"amsgrad": False}, {"amsgrad": None}, ""),
@@ -282,7 +344,13 @@ OTHER_SETTINGS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
 def test_differing_optimizer_settings_are_a_remark(name: str, tmp_path: Path) -> None:
     left, right, words = OTHER_SETTINGS[name]
     sides = (
-        Side(write_tagger(tmp_path / framework, framework, changed(DATA, put("optimizer", lambda _, of=of: of))))
+        Side(
+            write_tagger(
+                tmp_path / framework,
+                framework,
+                changed(DATA, put("optimizer", lambda _, of=of: of)),
+            )
+        )
         for framework, of in (("torch", left), ("keras", right))
     )
     found = compare_records(*sides)

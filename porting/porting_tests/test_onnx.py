@@ -1,4 +1,5 @@
-"""Exported models are a side: correct exports pass, and planted mistakes are placed at their node."""
+"""Exported models are a side: correct exports pass,
+and planted mistakes are placed at their node."""
 
 import sys
 from collections.abc import Callable
@@ -18,7 +19,9 @@ from rosetta_diff.read.side import Side as Recorded
 from rosetta_record import Record, RecordError
 
 MISSING = [name for name in ("onnx", "onnxruntime", "onnxscript") if find_spec(name) is None]
-pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"needs {', '.join(MISSING)}, of the extra onnx")
+pytestmark = pytest.mark.skipif(
+    bool(MISSING), reason=f"needs {', '.join(MISSING)}, of the extra onnx"
+)
 if not MISSING:
     import onnx
 
@@ -29,10 +32,13 @@ Change = Callable[[Any], None]
 
 @pytest.fixture(scope="module")
 def exports(side_of: Callable[[str], Side], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with models of torch, their records, and what two exporters of torch made of them."""
+    """A folder with models of torch, their records,
+    and what two exporters of torch made of them."""
     folder = tmp_path_factory.mktemp("exports")
     arguments = ["exported_torch.py", str(folder)]
-    side_of("torch").do(script, folder=PORTING / "porting_tests" / "support", arguments=arguments, steps=1)
+    side_of("torch").do(
+        script, folder=PORTING / "porting_tests" / "support", arguments=arguments, steps=1
+    )
     return folder
 
 
@@ -61,12 +67,17 @@ def node(model: Any, kind: str) -> Any:
 
 
 def has(kind: str, **attributes: Any) -> Change:
-    """Give the first operator of a kind these attributes; None takes one away, so that its opset's default holds."""
+    """Give the first operator of a kind these attributes; None takes one away,
+    so that its opset's default holds."""
 
     def change(model: Any) -> None:
         operator = node(model, kind)
         kept = [each for each in operator.attribute if each.name not in attributes]
-        new = [onnx.helper.make_attribute(name, value) for name, value in attributes.items() if value is not None]
+        new = [
+            onnx.helper.make_attribute(name, value)
+            for name, value in attributes.items()
+            if value is not None
+        ]
         del operator.attribute[:]
         operator.attribute.extend([*kept, *new])
 
@@ -99,11 +110,21 @@ def softmax_of_opset_11(model: Any) -> None:
 
 def constant_of_float32(model: Any) -> None:
     """Round the constant to float32, as torch 2.13 does itself."""
-    change_array(model, node(model, "Mul").input[1], lambda array: array.astype(np.float32).astype(np.float64))
+    change_array(
+        model,
+        node(model, "Mul").input[1],
+        lambda array: array.astype(np.float32).astype(np.float64),
+    )
 
 
 PLANTED = {
-    "gates": ("tagger", gates_exchanged, "gru:l0 sequence", "GRU", "gates in the order reset, update, candidate"),
+    "gates": (
+        "tagger",
+        gates_exchanged,
+        "gru:l0 sequence",
+        "GRU",
+        "gates in the order reset, update, candidate",
+    ),
     "reset": (
         "tagger",
         has("GRU", linear_before_reset=0),
@@ -118,9 +139,21 @@ PLANTED = {
         "LayerNormalization",
         "epsilon is 1e-05",
     ),
-    "gelu": ("tagger", has("Gelu", approximate="tanh"), "tags output", "", "gelu by tanh on the right"),
+    "gelu": (
+        "tagger",
+        has("Gelu", approximate="tanh"),
+        "tags output",
+        "",
+        "gelu by tanh on the right",
+    ),
     "default": ("scaled", softmax_of_opset_11, "last output", "", ""),
-    "folded": ("scaled64", constant_of_float32, "last output", "MatMul", "a number that is rounded to float32"),
+    "folded": (
+        "scaled64",
+        constant_of_float32,
+        "last output",
+        "MatMul",
+        "a number that is rounded to float32",
+    ),
     "length": ("mean5", None, "last output, call 2", "Gemm", "is 0.6 times as large on the right"),
 }
 
@@ -135,7 +168,9 @@ def test_a_wrong_export_is_placed_at_its_node(exports: Path, name: str) -> None:
     assert any("it is the node" in line and operator in line for line in diff.explanation)
     # A recorded setting differs; what was tested on the numbers is likely.
     standing = "differs" if name == "reset" else "likely"
-    assert any(cause in each.sentence and (each.standing == standing or not cause) for each in diff.causes)
+    assert any(
+        cause in each.sentence and (each.standing == standing or not cause) for each in diff.causes
+    )
 
 
 @pytest.mark.parametrize("name", ["tagger", "tagger-old", "image", "image-old", "mean"])
@@ -146,18 +181,25 @@ def test_a_right_export_is_within_the_noise_of_float32(exports: Path, name: str)
     assert {"tensors", "weights", "forward"} <= {*diff.compared}
     outputs = [check for check in diff.checks if check.stage == "forward"]
     assert all(check.item.bound.measured for check in outputs)
-    assert len({check.item.pair.name for check in outputs if check.item.pair}) >= 3, "layers are compared"
+    assert len({check.item.pair.name for check in outputs if check.item.pair}) >= 3, (
+        "layers are compared"
+    )
 
 
 @pytest.mark.parametrize("framework", ["keras", "paddle"])
 def test_what_other_exporters_wrote_is_read(tmp_path: Path, framework: str) -> None:
-    """The taggers of the worked port, with other weights, as tf2onnx and paddle2onnx exported them."""
+    """The taggers of the worked port, with other weights,
+    as tf2onnx and paddle2onnx exported them."""
     folder = FOLDER / framework
     Record(tmp_path / "onnx").inference(folder / "model.onnx", inputs_of(folder / "record"))
     diff = compared(folder / "record", tmp_path / "onnx")
     assert diff.passed
     assert not [check for check in diff.checks if check.inside]
-    kinds = [check.item.pair.left.kind for check in diff.checks if check.stage == "forward" and check.item.pair]
+    kinds = [
+        check.item.pair.left.kind
+        for check in diff.checks
+        if check.stage == "forward" and check.item.pair
+    ]
     assert {"embedding", "lstm", "dense"} <= {*kinds}
     assert len([kind for kind in kinds if kind == "lstm"]) >= 4, "each direction of both layers"
 
@@ -179,7 +221,13 @@ def test_what_a_file_or_a_batch_lacks_is_told(exports: Path, tmp_path: Path) -> 
     with pytest.raises(RecordError, match="is not loaded by ONNX Runtime"):
         Record(tmp_path / "record").inference(tmp_path / "no.onnx", [IDS])
     model = onnx.load(file)
-    onnx.save(model, tmp_path / "mean.onnx", save_as_external_data=True, location="mean.data", size_threshold=0)
+    onnx.save(
+        model,
+        tmp_path / "mean.onnx",
+        save_as_external_data=True,
+        location="mean.data",
+        size_threshold=0,
+    )
     (tmp_path / "second").hardlink_to(tmp_path / "mean.data")
     with pytest.raises(RecordError, match=r"is not loaded .* multiple hard links"):
         Record(tmp_path / "record").inference(tmp_path / "mean.onnx", [IDS])
@@ -213,7 +261,9 @@ def test_a_weight_that_a_loop_takes_is_the_loops(tmp_path: Path) -> None:
     assert side.owners.keys() == {"kernel", "shift"}
     assert side.owners["kernel"].classes == ["Loop"]
     kernel = -np.array([[1, 2], [3, 4]])
-    np.testing.assert_array_equal(side.arrays("outputs")["output0"], given * [-5, -6] @ kernel @ kernel)
+    np.testing.assert_array_equal(
+        side.arrays("outputs")["output0"], given * [-5, -6] @ kernel @ kernel
+    )
 
 
 def test_nodes_without_names_are_layers(tmp_path: Path) -> None:
@@ -221,7 +271,9 @@ def test_nodes_without_names_are_layers(tmp_path: Path) -> None:
     for node in model.graph.node[:2]:
         node.output[0] = ""
     onnx.save(model, tmp_path / "unnamed.onnx")
-    side = Recorded(record_model(tmp_path / "unnamed.onnx", "unnamed", [np.ones((3, 2, 2), np.float32)]))
+    side = Recorded(
+        record_model(tmp_path / "unnamed.onnx", "unnamed", [np.ones((3, 2, 2), np.float32)])
+    )
     assert [layer.path for layer in side.says.layers] == ["", "left", "right", "y"]
 
 
@@ -233,7 +285,8 @@ def test_a_weight_that_is_rounded_is_no_exporters_doing(exports: Path) -> None:
         change_array(model, name, lambda array: array.astype(np.float16).astype(array.dtype))
 
     diff = compared(
-        exports / "tagger", record_model(exports / "tagger.onnx", "rounded", inputs_of(exports / "tagger"), rounded)
+        exports / "tagger",
+        record_model(exports / "tagger.onnx", "rounded", inputs_of(exports / "tagger"), rounded),
     )
     assert diff.broken == "weights"
     assert any("rounded to float16" in cause.sentence for cause in diff.causes)
@@ -244,15 +297,23 @@ def test_a_quantized_file_is_compared_with_its_original(exports: Path) -> None:
 
     inputs, file = inputs_of(exports / "mean"), exports / "quantized.onnx"
     quantize_dynamic(exports / "mean.onnx", file)
-    diff = compared(record_model(exports / "mean.onnx", "original", inputs), record_model(file, "quantized", inputs))
+    diff = compared(
+        record_model(exports / "mean.onnx", "original", inputs),
+        record_model(file, "quantized", inputs),
+    )
     assert diff.broken == "forward"
-    assert {check.tensor for check in diff.checks if not check.passed} >= {"output0", "batch1.output0"}
+    assert {check.tensor for check in diff.checks if not check.passed} >= {
+        "output0",
+        "batch1.output0",
+    }
 
 
 def test_weights_are_carried_out_of_a_file(exports: Path) -> None:
     inputs, out = inputs_of(exports / "tagger"), exports / "carried.safetensors"
     record = record_model(exports / "tagger.onnx", "to-carry", inputs)
-    assert rosetta("carry", record, "--to", "torch", "--like", exports / "tagger", "-o", out)[0] == 0
+    assert (
+        rosetta("carry", record, "--to", "torch", "--like", exports / "tagger", "-o", out)[0] == 0
+    )
     carried, weights = load_file(out), load_file(exports / "tagger" / "weights.safetensors")
     assert carried.keys() == weights.keys()
     assert all(np.array_equal(carried[name], array) for name, array in weights.items())

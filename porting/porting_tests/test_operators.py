@@ -1,4 +1,5 @@
-"""Each hypothesis of each operator is found by its numbers, and none is where the numbers are a bit others."""
+"""Each hypothesis of each operator is found by its numbers,
+and none is where the numbers are a bit others."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -11,7 +12,15 @@ from porting_tests.support.records import Array
 from rosetta_diff.activations import softmax
 from rosetta_diff.explain import operators
 from rosetta_diff.explain.operators import OPERATORS
-from rosetta_diff.explain.search import Choice, Computation, Criterion, Operator, Parting, Search, choices_of
+from rosetta_diff.explain.search import (
+    Choice,
+    Computation,
+    Criterion,
+    Operator,
+    Parting,
+    Search,
+    choices_of,
+)
 
 RNG = np.random.default_rng(0)
 N, T, D, V = 3, 4, 8, 7
@@ -45,7 +54,9 @@ CASES: dict[str, tuple[Operator, dict[str, Any], dict[str, list[Any]]]] = {
     "loss": (
         operators.cross_entropy,
         {
-            "log_probabilities": {name: read(PROBABILITIES) for name, read in operators.READINGS.items()},
+            "log_probabilities": {
+                name: read(PROBABILITIES) for name, read in operators.READINGS.items()
+            },
             "labels": IDS,
             "counted": {"where ids is not 0": IDS != 0, "all positions": IDS >= 0},
         },
@@ -55,7 +66,8 @@ CASES: dict[str, tuple[Operator, dict[str, Any], dict[str, list[Any]]]] = {
 
 
 def planted(name: str) -> Iterator[tuple[str, Any, Operator, dict[str, Choice], Array, Array]]:
-    """Yield each choice and each of its values but the usual one, with what both sides compute, if that differs."""
+    """Yield each choice and each of its values but the usual one,
+    with what both sides compute, if that differs."""
     operator, arrays, known = CASES[name]
     choices, operator = choices_of(operator, **known), partial(operator, **arrays)
     usual = {name: choice.values[0] for name, choice in choices.items()}
@@ -63,12 +75,16 @@ def planted(name: str) -> Iterator[tuple[str, Any, Operator, dict[str, Choice], 
     for parameter, choice in choices.items():
         for value in choice.values[1:]:
             right = Computation(operator, choices, left).made({**usual, parameter: value})
-            alike = right is None or (right.shape == left.shape and np.allclose(left, right, 1e-6, 1e-9))
+            alike = right is None or (
+                right.shape == left.shape and np.allclose(left, right, 1e-6, 1e-9)
+            )
             if not alike:
                 yield parameter, value, operator, choices, left, right
 
 
-def parted(operator: Operator, choices: dict[str, Choice], left: Array, right: Array) -> Parting | None:
+def parted(
+    operator: Operator, choices: dict[str, Choice], left: Array, right: Array
+) -> Parting | None:
     sides = ([Computation(operator, choices, array)] for array in (left, right))
     return Search(Criterion(bound=1e-12, error=1.0)).parting(*sides, (0, 1))
 
@@ -79,14 +95,19 @@ def test_each_hypothesis_is_found_and_none_in_other_numbers(name: str) -> None:
         found = parted(operator, choices, left, right)
         assert found, (parameter, value)
         assert {**found.left, parameter: value} in found.rights, (parameter, value)
-        assert parted(operator, choices, left, right + 1e-3 * np.abs(left).max()) is None, (parameter, value)
+        assert parted(operator, choices, left, right + 1e-3 * np.abs(left).max()) is None, (
+            parameter,
+            value,
+        )
 
 
 def test_each_choice_makes_a_difference_somewhere() -> None:
     def function(operator: Any) -> Any:
         return getattr(operator, "func", operator)  # of a partial
 
-    differing = {(function(CASES[name][0]), parameter) for name in CASES for parameter, *_ in planted(name)}
+    differing = {
+        (function(CASES[name][0]), parameter) for name in CASES for parameter, *_ in planted(name)
+    }
     for operator, _, known in CASES.values():
         same = {
             parameter

@@ -1,5 +1,5 @@
-"""Porting: each planted mistake in pairs of models is named; no correct pair is taken for wrong, and each is
-carried there and back to the byte; and what the guide shows is what comes."""
+"""Porting: each planted mistake in pairs of models is named; no correct pair is taken for wrong,
+and each is carried there and back to the byte; and what the guide shows is what comes."""
 
 import re
 from dataclasses import replace
@@ -18,7 +18,8 @@ from rosetta_diff.diff import compare_records
 from rosetta_diff.read.side import Side as Recorded
 
 # Which check is the worst of the trajectory, and what bounds it, is a matter of rounding.
-WORST = re.compile(r"^((?:step|trajectory) +\d+).*", re.MULTILINE)  # rounding decides which check is the worst
+# Rounding decides which check is the worst.
+WORST = re.compile(r"^((?:step|trajectory) +\d+).*", re.MULTILINE)
 NUMBER = re.compile(r"equal|-?\d+(?:\.\d+)?(?:e[-+]\d+)?")
 ROUNDING = 1e-10  # an error below this is rounding, which is another on another machine
 PRECISION = 1e-6  # to which other numbers are the same there
@@ -26,15 +27,20 @@ PRECISIONS_OF_PAIRS = ("float32", "bfloat16", "autocast-bfloat16")
 PAIRS = 10  # `python -m porting_tests.support.pairs 50 SEED` compares as many as one likes
 
 
-def test_each_planted_mistake_is_named_at_its_stage_and_layer(started: dict[str, Side], tmp_path: Path) -> None:
-    """Each in the one of its three models that is recorded soonest, and every fourth one where time is short; `python
-    -m porting_tests.support.mistakes` plants all in all."""
+def test_each_planted_mistake_is_named_at_its_stage_and_layer(
+    started: dict[str, Side], tmp_path: Path
+) -> None:
+    """Each in the one of its three models that is recorded soonest, and every fourth one where time
+    is short; `python -m porting_tests.support.mistakes` plants all in all."""
     mistakes = [*planted().items()]
     chosen = {
         name: (one, *min(three, key=lambda two: two[0].frameworks.count("keras")))
         for name, (one, three) in (mistakes if AT_LENGTH else mistakes[::4])
     }
-    both, missed = record_pairs([pair for _, pair, _ in chosen.values()], started, tmp_path, steps=1), []
+    both, missed = (
+        record_pairs([pair for _, pair, _ in chosen.values()], started, tmp_path, steps=1),
+        [],
+    )
     for (name, (mistake, _, named)), sides in zip(chosen.items(), both, strict=True):
         found = answer(mistake, named, sides)
         if not found.place or found.others or (mistake.cause and not found.cause):
@@ -51,16 +57,24 @@ def test_correct_pairs_pass_and_are_carried_there_and_back(
     if measured:
         numbered = [(precision, number) for number, precision in enumerate(PRECISIONS_OF_PAIRS, 7)]
     pairs = [random_pair(rng, number, precision) for precision, number in numbered]
-    for pair, sides in zip(pairs, record_pairs(pairs, started, tmp_path, control=measured), strict=True):
+    for pair, sides in zip(
+        pairs, record_pairs(pairs, started, tmp_path, control=measured), strict=True
+    ):
         wrong = wrong_of(*sides)
         assert not wrong, f"{pair}: {wrong}"
-        assert not measured or any(check.item.bound.measured for check in compare_records(*sides).checks)
+        assert not measured or any(
+            check.item.bound.measured for check in compare_records(*sides).checks
+        )
 
 
-def test_only_paddles_rounding_of_an_epsilon_is_no_mistake(started: dict[str, Side], tmp_path: Path) -> None:
+def test_only_paddles_rounding_of_an_epsilon_is_no_mistake(
+    started: dict[str, Side], tmp_path: Path
+) -> None:
     both = {"kind": "feedforward", "units": 7, **normed(epsilon=1e-5)}
     pairs = [
-        replace(pair_of(left, "paddle", both, wrong=[normed(epsilon=epsilon)]), name=f"{left} {epsilon}")
+        replace(
+            pair_of(left, "paddle", both, wrong=[normed(epsilon=epsilon)]), name=f"{left} {epsilon}"
+        )
         for left in ("torch", "keras")
         for epsilon in (1e-5, 1.001e-5)
     ]
@@ -74,7 +88,9 @@ def test_only_paddles_rounding_of_an_epsilon_is_no_mistake(started: dict[str, Si
             assert "Paddle rounds epsilon to float32 in " in told(found)
 
 
-def test_batch_normalization_trains_alike_but_for_its_variance(started: dict[str, Side], tmp_path: Path) -> None:
+def test_batch_normalization_trains_alike_but_for_its_variance(
+    started: dict[str, Side], tmp_path: Path
+) -> None:
     block = {"kind": "batchnorm", "momentum": 0.75}
     frameworks = ("torch", "paddle"), ("keras", "torch")
     pairs = [replace(pair_of(*both, block), name=both[0]) for both in frameworks]
@@ -84,11 +100,17 @@ def test_batch_normalization_trains_alike_but_for_its_variance(started: dict[str
         assert "converted, step: running variances of " in told(found)
 
 
-def test_one_script_of_torch_runs_on_torch_and_on_paddle(started: dict[str, Side], tmp_path: Path) -> None:
+def test_one_script_of_torch_runs_on_torch_and_on_paddle(
+    started: dict[str, Side], tmp_path: Path
+) -> None:
     for name in ("torch", "paddle", "wrong"):
         side, more = ("torch" if name == "torch" else "paddle"), ["wrong"] * (name == "wrong")
         arguments = ["script_of_torch.py", str(tmp_path / name), *more]
-        asked = {"folder": PORTING / "porting_tests" / "support", "arguments": arguments, "compat": side == "paddle"}
+        asked = {
+            "folder": PORTING / "porting_tests" / "support",
+            "arguments": arguments,
+            "compat": side == "paddle",
+        }
         started[side].do(script, **asked, steps=1)
     torch, paddle, wrong = (Recorded(tmp_path / name) for name in ("torch", "paddle", "wrong"))
     assert "compat.Linear" in paddle.owners["hidden.weight"].classes
@@ -112,7 +134,11 @@ def test_the_guide_shows_what_its_commands_print(started: dict[str, Side], tmp_p
     session = Session(tmp_path, started, whole=False)
     for block in BLOCK.finditer(GUIDE.read_text("utf-8")):
         printed = session.do(block)
-        shown = [line for line in block[2].splitlines(True) if not any(words in line for words in session.left_out)]
+        shown = [
+            line
+            for line in block[2].splitlines(True)
+            if not any(words in line for words in session.left_out)
+        ]
         assert same(printed, "".join(shown)), printed
         session.left_out.clear()
     firsts = sorted(tmp_path.glob("*_first.py"))
@@ -124,5 +150,7 @@ def test_the_guide_shows_what_its_commands_print(started: dict[str, Side], tmp_p
 
 def test_porting_md_shows_what_the_guide_shows() -> None:
     guide = GUIDE.read_text("utf-8")
-    (found,) = re.findall(r"```\n(each layer .*?)```", (PORTING / "guide.md").read_text("utf-8"), re.DOTALL)
+    (found,) = re.findall(
+        r"```\n(each layer .*?)```", (PORTING / "guide.md").read_text("utf-8"), re.DOTALL
+    )
     assert found in guide

@@ -52,7 +52,9 @@ def test_a_test_fails_with_the_table_where_scripts_differ(tmp_path: Path) -> Non
     }.items():
         (tmp_path / f"{name}.py").write_text(text)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120
+    )
     for words in (
         "11 failed",
         "left.py and another.py do not compute the same",
@@ -61,7 +63,8 @@ def test_a_test_fails_with_the_table_where_scripts_differ(tmp_path: Path) -> Non
         "fails.py ended with status 1:\nno such model",
         "bytes.py ended with status 3:\ncaf\N{REPLACEMENT CHARACTER}",
         "nothing.py made no record",
-        "/no/python cannot be started: No such file or directory; give the path of a Python interpreter",
+        "/no/python cannot be started: No such file or directory; give the path of a Python "
+        "interpreter",
         ". cannot be started: Permission denied",
         "seconds is nan, expected more than 0 and at most 1,000,000",
         "nothing of right and left was compared",

@@ -1,4 +1,5 @@
-"""rosetta_record: what it writes is what the framework itself had, and what cannot be recorded is refused."""
+"""rosetta_record: what it writes is what the framework itself had,
+and what cannot be recorded is refused."""
 
 import os
 import re
@@ -53,7 +54,8 @@ CONFIG: dict[str, Any] = {
 
 @dataclass
 class Left:
-    """The folder that a framework's program left: records, and the program's own results of the same training."""
+    """The folder that a framework's program left: records,
+    and the program's own results of the same training."""
 
     name: str
     folder: Path
@@ -70,19 +72,27 @@ class Left:
 
 
 @pytest.fixture(scope="module")
-def folders(side_of: Callable[[str], Side], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Left]:
+def folders(
+    side_of: Callable[[str], Side], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Left]:
     """By name; all frameworks work at once."""
     made = {name: tmp_path_factory.mktemp(name.replace(":", "-")) for name in NAMES}
     answers = {}
     for name, folder in made.items():
         write_batches(folder / "batches.safetensors")
-        asked, side = {"config": CONFIG, "batches": folder / "batches.safetensors", "steps": STEPS}, side_of(name)
+        asked, side = (
+            {"config": CONFIG, "batches": folder / "batches.safetensors", "steps": STEPS},
+            side_of(name),
+        )
         answers[name] = [
             side.start(train, folder=folder, **asked),
             side.start(record, folder=folder / "training", control=True, **asked),
             side.start(record_small, folder=folder),
         ]
-    return {name: Left(name, folder, *(one.result() for one in answers[name])) for name, folder in made.items()}
+    return {
+        name: Left(name, folder, *(one.result() for one in answers[name]))
+        for name, folder in made.items()
+    }
 
 
 @pytest.fixture(params=NAMES)
@@ -102,14 +112,16 @@ def assert_same(got: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> 
 # Layers within others of a framework's own, whose outputs the models do not keep themselves.
 WITHIN = "(forward|backward)_lstm|_proj$|multi_head_attention/"
 OF_BLOCKS = (
-    "embedding blocks.0.inner blocks.0.out blocks.0 blocks.1.inner blocks.1 blocks.2.inner blocks.2 blocks.3.inner "
-    "blocks.3 blocks.3.inner blocks.3 blocks.4.inner blocks.4 blocks.5.inner blocks.5 blocks.6.inner blocks.6"
+    "embedding blocks.0.inner blocks.0.out blocks.0 blocks.1.inner blocks.1 blocks.2.inner "
+    "blocks.2 blocks.3.inner blocks.3 blocks.3.inner blocks.3 blocks.4.inner blocks.4 "
+    "blocks.5.inner blocks.5 blocks.6.inner blocks.6"
 )
 CALLED = {
     "torch": f"{OF_BLOCKS} head <model>",
     "paddle": f"{OF_BLOCKS} <model>",
-    "keras": "embedding bidirectional dense recurrent batch_normalization of_channels dropout_1 dropout dense_2 "
-    "dense_1 dense_2 dense_1 multi_head_attention attention dense_4 dense_3 dense_6 dense_5 model",
+    "keras": "embedding bidirectional dense recurrent batch_normalization of_channels dropout_1 "
+    "dropout dense_2 dense_1 dense_2 dense_1 multi_head_attention attention dense_4 dense_3 "
+    "dense_6 dense_5 model",
 }
 
 
@@ -130,18 +142,26 @@ def test_each_stage_is_what_the_framework_had(left: Left, way: str) -> None:
 
 @pytest.mark.parametrize("way", ["calls", "training"])
 def test_outputs_of_layers_are_of_the_first_pass_in_its_order(left: Left, way: str) -> None:
-    """Even where the next layer computes in place of them; with what the layers were given, and by which line."""
+    """Even where the next layer computes in place of them;
+    with what the layers were given, and by which line."""
     got, expected = (arrays(left / name, "layers") for name in (way, "expected"))
     calls = described(left / way)["calls"]
-    assert {name for call in calls for name in (*call["parts"], *call["inputs"].values())} == got.keys()
+    assert {
+        name for call in calls for name in (*call["parts"], *call["inputs"].values())
+    } == got.keys()
     outermost = [call for call in calls if not re.search(WITHIN, call["layer"])]
-    assert [call["layer"].rpartition("/")[2] or "<model>" for call in outermost] == CALLED[left.framework].split()
+    assert [call["layer"].rpartition("/")[2] or "<model>" for call in outermost] == CALLED[
+        left.framework
+    ].split()
     ordered = [part for call in outermost for part in call["parts"]]
     assert len(ordered) == len(expected)
     for number, part in enumerate(ordered):
         np.testing.assert_array_equal(got[part], expected[f"{number}"], err_msg=part)
-    lstm = next(call for call in calls if call["layer"].endswith(("bidirectional", "blocks.0.inner")))
-    assert len(lstm["parts"]) == (5 if left.framework == "keras" else 3)  # output, and states of both directions
+    lstm = next(
+        call for call in calls if call["layer"].endswith(("bidirectional", "blocks.0.inner"))
+    )
+    # Output, and states of both directions.
+    assert len(lstm["parts"]) == (5 if left.framework == "keras" else 3)
     dense = next(call for call in calls if call["layer"].endswith(("/dense", "blocks.0.out")))
     (given,), weights = dense["inputs"].values(), arrays(left / way, "weights")
     assert given == lstm["parts"][0]  # where it is there once
@@ -149,12 +169,17 @@ def test_outputs_of_layers_are_of_the_first_pass_in_its_order(left: Left, way: s
     made = got[given] @ (kernel.T if left.framework == "torch" else kernel)
     np.testing.assert_allclose(got[dense["parts"][0]], made, rtol=1e-5)
     assert dense["code"] == "return keep(self.out(found * real))"
-    assert re.fullmatch(r"(porting_tests/support/)?zoo.py:\d+", dense["line"])  # whatever folder the process works in
+    # Whatever folder the process works in.
+    assert re.fullmatch(r"(porting_tests/support/)?zoo.py:\d+", dense["line"])
     assert [layer["training"] for layer in described(left / way)["layers"]].count(False) == 0
 
 
 OF_TWO_LAYERS = {"blocks.5.inner.weight": "blocks.3.inner.weight"}
-TIED = {"torch": {"head.weight": "embedding.weight"} | OF_TWO_LAYERS, "paddle": OF_TWO_LAYERS, "keras": {}}
+TIED = {
+    "torch": {"head.weight": "embedding.weight"} | OF_TWO_LAYERS,
+    "paddle": OF_TWO_LAYERS,
+    "keras": {},
+}
 FROZEN = {"keras": {"model/dense_5/dense_6/kernel", "model/dense_5/dense_6/bias"}}
 BACKENDS = {"keras": "tensorflow", "keras:torch": "torch"}
 
@@ -165,14 +190,21 @@ def test_layers_and_weights_have_the_frameworks_own_words(left: Left) -> None:
     layers, weights = read["layers"], read["weights"]
     settings = {name for layer in layers for name in layer["settings"]}
     assert not [name for name in settings if "initializer" in name or "hook" in name]
-    owned = [weight for layer in layers for kind in ("parameters", "buffers") for weight in layer[kind].values()]
+    owned = [
+        weight
+        for layer in layers
+        for kind in ("parameters", "buffers")
+        for weight in layer[kind].values()
+    ]
     assert sorted(owned) == sorted(weights), "every weight belongs to a layer"
     assert not [layer["path"] for layer in layers if "cell" in layer["path"]]
     assert (read["framework"]["name"], read["framework"]["backend"]) == (left.framework, backend)
     assert re.match(r"\d+\.\d+", read["framework"]["version"])
     assert read["precision"] == "float64"
     assert (read["format"], read["version"]) == ("rosetta-record", 1)
-    assert {weight: of["tied_to"] for weight, of in weights.items() if of["tied_to"]} == TIED[left.framework]
+    assert {weight: of["tied_to"] for weight, of in weights.items() if of["tied_to"]} == TIED[
+        left.framework
+    ]
     fixed = {weight for weight, of in weights.items() if not of["trainable"]}
     frozen = FROZEN.get(left.framework, {"blocks.6.inner.weight", "blocks.6.inner.bias"})
     assert {weight for weight in fixed if not re.search("_mean|_var|num_batches", weight)} == frozen
@@ -217,11 +249,20 @@ def test_what_only_some_frameworks_have_is_recorded_too(folders: dict[str, Left]
         assert [group["weights"] for group in groups] == [["weight"], ["bias"]]
         assert groups[0]["weight_decay"] == 0.5 != groups[1]["weight_decay"]
         assert described(folders[name] / "sgd")["optimizer"]["groups"] == []
-    # The gradient of a sparse embedding is dense, and a row that is looked up twice has the sum of both gradients.
-    weight, gradient = (arrays(folders["paddle"] / "sparse", file)["weight"] for file in ("weights", "gradients"))
-    np.testing.assert_allclose(gradient, weight * 2 / 9 * np.array([0, 2, 1, 0, 0])[:, None], rtol=1e-12)
+    # The gradient of a sparse embedding is dense,
+    # and a row that is looked up twice has the sum of both gradients.
+    weight, gradient = (
+        arrays(folders["paddle"] / "sparse", file)["weight"] for file in ("weights", "gradients")
+    )
+    np.testing.assert_allclose(
+        gradient, weight * 2 / 9 * np.array([0, 2, 1, 0, 0])[:, None], rtol=1e-12
+    )
     # A regularizer is described by dotted names.
-    dense = next(layer for layer in described(folders["keras"] / "sgd")["layers"] if layer["path"].endswith("dense"))
+    dense = next(
+        layer
+        for layer in described(folders["keras"] / "sgd")["layers"]
+        if layer["path"].endswith("dense")
+    )
     assert dense["settings"]["kernel_regularizer"] == "L2"
     assert dense["settings"]["kernel_regularizer.l2"] == pytest.approx(0.01)
 
@@ -241,7 +282,9 @@ def unit_of(folder: Path) -> str:
     return next(name for name, digits in DIGITS.items() if {digits} == units)
 
 
-@pytest.mark.parametrize(("precision", "units"), [("float64", 1), ("float32", 1 << 29), ("bfloat16", 1 << 45)])
+@pytest.mark.parametrize(
+    ("precision", "units"), [("float64", 1), ("float32", 1 << 29), ("bfloat16", 1 << 45)]
+)
 def test_weights_of_a_control_move_by_one_unit_of_a_type(precision: str, units: int) -> None:
     weights = np.array([0.0, 1.0, -3.5, 1e-9] * 9)
     moved = move_one_unit(weights, precision, np.random.default_rng(0))
@@ -252,8 +295,11 @@ def test_weights_of_a_control_move_by_one_unit_of_a_type(precision: str, units: 
 def test_the_control_is_a_record_of_the_same_from_moved_weights(left: Left) -> None:
     folder, control = left / "bfloat16", left / "bfloat16" / "control"
     assert described(control)["files"] == described(folder)["files"]
-    losses, moved = ([step["loss"] for step in described(side)["steps"]] for side in (folder, control))
-    np.testing.assert_allclose(moved, losses, rtol=0.1)  # with the same dropout and the same batches
+    losses, moved = (
+        [step["loss"] for step in described(side)["steps"]] for side in (folder, control)
+    )
+    # With the same dropout and the same batches.
+    np.testing.assert_allclose(moved, losses, rtol=0.1)
 
 
 def test_a_training_in_float64_has_no_control_and_no_autocast(left: Left) -> None:
@@ -298,7 +344,8 @@ def test_the_control_of_mixed_precision_is_one_unit_of_it(left: Left) -> None:
     assert unit_of(folder) == "bfloat16"
 
 
-# A model in float64, in which a mask and positions are of float32, and perhaps what comes of the weights.
+# A model in float64, in which a mask and positions are of float32,
+# and perhaps what comes of the weights.
 IN_FLOAT32 = """
 import sys
 import numpy as np
@@ -338,26 +385,32 @@ Record(sys.argv[1] + "-inference").inference(model, [x])
 """
 WORDS = {
     "torch": {
-        "imports": "import torch", "base": "torch.nn.Module", "call": "def forward", "arange": "torch.arange",
-        "cast": "(lambda x, kind: x.to(getattr(torch, kind)))", "tensor": "torch.tensor", "mean": "torch.mean",
+        "imports": "import torch", "base": "torch.nn.Module", "call": "def forward",
+            "arange": "torch.arange",
+        "cast": "(lambda x, kind: x.to(getattr(torch, kind)))", "tensor": "torch.tensor",
+            "mean": "torch.mean",
         "linear": "torch.nn.Linear(3, 3, dtype=torch.float64)",
         "optimizer": "lambda weights: torch.optim.SGD(weights, 0.1)",
     },
     "paddle": {
-        "imports": "import paddle", "base": "paddle.nn.Layer", "call": "def forward", "arange": "paddle.arange",
+        "imports": "import paddle", "base": "paddle.nn.Layer", "call": "def forward",
+            "arange": "paddle.arange",
         "cast": "paddle.cast", "linear": "paddle.nn.Linear(3, 3)", "tensor": "paddle.to_tensor",
         "mean": "paddle.mean",
         "optimizer": "lambda weights: paddle.optimizer.SGD(0.1, parameters=weights)",
     },
     "keras": {
-        "imports": "import keras", "base": "keras.Model", "call": "def call", "arange": "keras.ops.arange",
-        "cast": "keras.ops.cast", "linear": "keras.layers.Dense(3)", "tensor": "keras.ops.convert_to_tensor",
+        "imports": "import keras", "base": "keras.Model", "call": "def call",
+            "arange": "keras.ops.arange",
+        "cast": "keras.ops.cast", "linear": "keras.layers.Dense(3)",
+            "tensor": "keras.ops.convert_to_tensor",
         "mean": "keras.ops.mean",
         "optimizer": "lambda weights: keras.optimizers.SGD(0.1)",
     },
     "flax": {
         "imports": "import jax.numpy as jnp, optax; from flax import nnx", "base": "nnx.Module",
-        "call": "def __call__", "arange": "jnp.arange", "cast": "jnp.asarray", "tensor": "jnp.asarray",
+        "call": "def __call__", "arange": "jnp.arange", "cast": "jnp.asarray",
+            "tensor": "jnp.asarray",
         "mean": "jnp.mean",
         "linear": "nnx.Linear(3, 3, param_dtype=jnp.float64, rngs=nnx.Rngs(0))",
         "optimizer": "lambda weights: optax.sgd(0.1)",
@@ -413,8 +466,11 @@ Record(sys.argv[1]).training(model, batches, loss_of, torch.optim.SGD, steps=2)
 """
 
 
-def test_one_batch_a_step_is_read_and_gradients_are_dropped(side_of: Callable[[str], Side], tmp_path: Path) -> None:
-    """A loader may take long, itertools.cycle never ends, and gradients are as large as the model."""
+def test_one_batch_a_step_is_read_and_gradients_are_dropped(
+    side_of: Callable[[str], Side], tmp_path: Path
+) -> None:
+    """A loader may take long, itertools.cycle never ends,
+    and gradients are as large as the model."""
     side_of("torch").do(run_program, text=FRUGAL, arguments=[str(tmp_path / "side")])
     assert arrays(tmp_path / "side", "inputs").keys() == {"", "batch1"}
 
@@ -443,7 +499,9 @@ record.step(2, expected)
 """
 
 
-def test_a_copy_of_the_model_computes_with_its_own_weights(side_of: Callable[[str], Side], tmp_path: Path) -> None:
+def test_a_copy_of_the_model_computes_with_its_own_weights(
+    side_of: Callable[[str], Side], tmp_path: Path
+) -> None:
     """As that of a teacher, inside of the loss."""
     side_of("torch").do(run_program, text=COPIED, arguments=[str(tmp_path / "side")])
     read = described(tmp_path / "side")
@@ -467,7 +525,9 @@ for number, made in enumerate((torch.compile(model), torch.jit.trace(model, torc
 """
 
 
-def test_a_compiled_model_is_refused_in_a_sentence(side_of: Callable[[str], Side], tmp_path: Path) -> None:
+def test_a_compiled_model_is_refused_in_a_sentence(
+    side_of: Callable[[str], Side], tmp_path: Path
+) -> None:
     side_of("torch").do(run_program, text=COMPILED, arguments=[str(tmp_path / "side")])
 
 
@@ -495,13 +555,18 @@ Record(sys.argv[1]).training(
 """
 
 
-def test_a_layer_whose_configuration_fails_has_no_settings(side_of: Callable[[str], Side], tmp_path: Path) -> None:
+def test_a_layer_whose_configuration_fails_has_no_settings(
+    side_of: Callable[[str], Side], tmp_path: Path
+) -> None:
     side_of("keras").do(run_program, text=CONFIGS, arguments=[str(tmp_path / "side")])
     read = described(tmp_path / "side")
     strange, dense = (layer for layer in read["layers"] if "dense" in layer["path"])
     assert (strange["settings"], dense["settings"]["units"]) == ({}, 3)
     assert len(strange["parameters"]) == 2
-    assert (read["optimizer"]["classes"][1:2], read["optimizer"]["settings"]) == (["Adam"], {"iterations": 1})
+    assert (read["optimizer"]["classes"][1:2], read["optimizer"]["settings"]) == (
+        ["Adam"],
+        {"iterations": 1},
+    )
 
 
 OF_A_FRAMEWORK = """
@@ -515,11 +580,16 @@ record.forward(y=model(paddle.zeros([1, 1, 28, 28])))
 """
 
 
-def test_lines_of_a_frameworks_own_models_are_told(side_of: Callable[[str], Side], tmp_path: Path) -> None:
+def test_lines_of_a_frameworks_own_models_are_told(
+    side_of: Callable[[str], Side], tmp_path: Path
+) -> None:
     side_of("paddle").do(run_program, text=OF_A_FRAMEWORK, arguments=[str(tmp_path / "side")])
     calls = {call["layer"]: call for call in described(tmp_path / "side")["calls"]}
     assert re.fullmatch(r"paddle/vision/models/lenet.py:\d+", calls["features.0"]["line"])
-    assert (calls["features.0"]["code"], calls["fc.2"]["code"]) == ("x = self.features(inputs)", "x = self.fc(x)")
+    assert (calls["features.0"]["code"], calls["fc.2"]["code"]) == (
+        "x = self.features(inputs)",
+        "x = self.fc(x)",
+    )
     assert calls[""]["line"] == "<string>:8"
 
 
@@ -546,7 +616,13 @@ def test_plain_arrays_are_recorded_without_a_framework(tmp_path: Path) -> None:
     views = x.T, np.arange(12.0)[::2], np.broadcast_to(1.0, (2, 2)), np.arange(3.0).astype(">f8")
     record = Record(tmp_path / "side")
     record.inputs(x=x, more={"mask": x > 0, "pair": (x[0], np.float32(2)), "views": views})
-    record.layer("hidden", "Dense", {"kernel": kernel, "bias": bias}, {"activation": "tanh"}, output=x @ kernel)
+    record.layer(
+        "hidden",
+        "Dense",
+        {"kernel": kernel, "bias": bias},
+        {"activation": "tanh"},
+        output=x @ kernel,
+    )
     record.layer("hidden", "Dense", output=Output(x @ kernel, {"state": bias}))
     record.layer("twice", "Identity", output=(bias, bias))
     record.weights(alone=bias)
@@ -560,7 +636,11 @@ def test_plain_arrays_are_recorded_without_a_framework(tmp_path: Path) -> None:
     record.step(4, float("nan"), {"hidden.kernel": kernel})
     read = described(record.folder)
     layer, _ = read["layers"]
-    assert (layer["path"], layer["classes"], layer["settings"]) == ("hidden", ["Dense"], {"activation": "tanh"})
+    assert (layer["path"], layer["classes"], layer["settings"]) == (
+        "hidden",
+        ["Dense"],
+        {"activation": "tanh"},
+    )
     assert layer["parameters"] == {"kernel": "hidden.kernel", "bias": "hidden.bias"}
     assert [call["parts"] for call in read["calls"]] == [
         ["0:hidden:0"],
@@ -572,10 +652,14 @@ def test_plain_arrays_are_recorded_without_a_framework(tmp_path: Path) -> None:
     assert (read["optimizer"]["class"], read["optimizer"]["settings"]) == ("SGD", {"momentum": 0.5})
     assert read["steps"] == [{"step": 1, "loss": 0.5}, {"step": 4, "loss": "nan"}]
     inputs = {"x": x, "more.mask": x > 0, "more.pair.0": x[0], "more.pair.1": np.float32(2)}
-    inputs |= {f"more.views.{number}": view.astype(float) for number, view in enumerate(views)}  # as they are seen
+    # As they are seen.
+    inputs |= {f"more.views.{number}": view.astype(float) for number, view in enumerate(views)}
     assert_same(arrays(record.folder, "inputs"), inputs)
     assert arrays(record.folder, "inputs")["more.pair.1"].shape == ()
-    assert_same(arrays(record.folder, "weights"), {"hidden.kernel": kept, "hidden.bias": bias, "alone": bias})
+    assert_same(
+        arrays(record.folder, "weights"),
+        {"hidden.kernel": kept, "hidden.bias": bias, "alone": bias},
+    )
     assert_same(arrays(record.folder, "gradients"), {"hidden.kernel": kernel})
     assert {path.stem for path in record.folder.iterdir()} == {*FILES, "record"}
 
@@ -603,11 +687,17 @@ raise ZeroDivisionError
 
 def test_layers_are_written_even_if_the_script_fails_later(tmp_path: Path) -> None:
     ended = subprocess.run(
-        [sys.executable, "-c", MANY], cwd=tmp_path, env={"PYTHONPATH": str(PORTING)}, capture_output=True, text=True
+        [sys.executable, "-c", MANY],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(PORTING)},
+        capture_output=True,
+        text=True,
     )
     assert ended.stderr.endswith("\nZeroDivisionError\n")
     weights, layers = (arrays(tmp_path / "side", file) for file in ("weights", "layers"))
-    assert_same(weights, {f"l{number}.kernel": np.full((8, 8), number + 1.0) for number in range(40)})
+    assert_same(
+        weights, {f"l{number}.kernel": np.full((8, 8), number + 1.0) for number in range(40)}
+    )
     assert_same(layers, {f"{number}:l{number}:0": np.full(8, number + 1.0) for number in range(40)})
     files = (tmp_path / "side").glob("*.safetensors")
     assert int(ended.stdout) == sum(file.stat().st_size for file in files)
@@ -634,9 +724,15 @@ def test_a_record_is_replaced_as_a_whole(tmp_path: Path) -> None:
 def test_what_is_no_record_is_left_alone(tmp_path: Path, name: str) -> None:
     (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).write_text("[]")
-    with pytest.raises(RecordError, match=r"side exists and is no record; expected a new name or a record"):
+    with pytest.raises(
+        RecordError,
+        match=r"side exists and is no record; expected a new name or a "
+        r"record",
+    ):
         Record(tmp_path / "side")
-    assert [path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file()] == [Path(name)]
+    assert [path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file()] == [
+        Path(name)
+    ]
     assert (tmp_path / name).read_text() == "[]"
 
 
@@ -649,7 +745,9 @@ def test_a_call_that_fails_leaves_what_was_recorded(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["inputs.safetensors", "record.json"])
-def test_a_write_that_is_cut_off_leaves_the_former_file(tmp_path: Path, monkeypatch, name: str) -> None:
+def test_a_write_that_is_cut_off_leaves_the_former_file(
+    tmp_path: Path, monkeypatch, name: str
+) -> None:
     record, rename = Record(tmp_path / "side"), os.replace
     record.inputs(x=np.ones(2))
     before = (record.folder / name).read_bytes()
@@ -673,11 +771,17 @@ class Unknown:
 
 
 REFUSED: dict[str, Callable[[Record], Any]] = {
-    "a model is of porting_tests.test_record.Unknown; expected a layer of torch": lambda r: r.model(Unknown()),
+    "a model is of porting_tests.test_record.Unknown; expected a layer of torch": lambda r: r.model(
+        Unknown()
+    ),
     "no model is recorded; call record.model": lambda r: r.step(1, 0.5),
-    "'x' is already recorded among the inputs; expected each name once": lambda r: r.inputs(x=np.ones(1)),
+    "'x' is already recorded among the inputs; expected each name once": lambda r: r.inputs(
+        x=np.ones(1)
+    ),
     "'y' of inputs is of type <U1; expected numbers": lambda r: r.inputs(y=np.array(["a"])),
-    "'y' is of builtins.list; expected arrays, or dicts, tuples or dataclasses of": lambda r: r.inputs(y=[1, 2]),
+    "'y' is of builtins.list; expected arrays, or dicts, tuples or dataclasses of": lambda r: (
+        r.inputs(y=[1, 2])
+    ),
     "'y' is of builtins.NoneType; expected arrays": lambda r: r.forward(y=None),
     "the loss has shape (3,); expected one number": lambda r: r.loss(np.ones(3)),
     "a loss is already recorded": lambda r: [r.loss(1.0), r.loss(1.0)],
@@ -706,7 +810,9 @@ def test_models_are_refused_in_one_line(left: Left) -> None:
         "step": "no model is recorded",
         "gradients": "no weight has a gradient",
         "other model": "this is another object than record.model was given",
-        "optimizer": (other := f"the optimizer is of builtins.object; expected one of {left.framework}"),
+        "optimizer": (
+            other := f"the optimizer is of builtins.object; expected one of {left.framework}"
+        ),
         "optimizer of a training": other,
         "lazy": "the model has no weights",
         "used": "the function of weights gave an optimizer that has made a step",

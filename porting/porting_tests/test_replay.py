@@ -1,4 +1,5 @@
-"""A replay: each layer is judged by itself, so all mistakes are named in one run and nothing else is."""
+"""A replay: each layer is judged by itself,
+so all mistakes are named in one run and nothing else is."""
 
 import os
 import re
@@ -37,7 +38,8 @@ from rosetta_record.replay import Feed
 Data = dict[str, Any]
 PORTS = ("decoder", "tagger from keras", "decoder to keras", "translator")
 CORRECT = 3  # random pairs
-# A model whose parts are called one by one, by names and with tuples, and which is recorded call by call.
+# A model whose parts are called one by one, by names and with tuples,
+# and which is recorded call by call.
 BY_HAND = """
 import sys
 import numpy as np, torch
@@ -93,8 +95,8 @@ record.gradients(model)
 assert int(model["encoder"].norm.num_batches_tracked) == 1
 """
 
-# On the right the first convolution pads by mistake, and one pool, which lacks the ceiling, is used twice.
-# Another pool lacks it without effect.
+# On the right the first convolution pads by mistake, and one pool, which lacks the ceiling, is used
+# twice. Another pool lacks it without effect.
 POOLS = """
 import sys
 import torch
@@ -125,7 +127,8 @@ def loss_of(model, x):
 images = torch.randn(2, 1, 33, 33)
 Record(folder, feed=feed).training(Net(), [images], loss_of, torch.optim.SGD, steps=1)
 """
-# A layer keeps two tensors, which Paddle has among its buffers; the attention weights only where layers are fed.
+# A layer keeps two tensors, which Paddle has among its buffers;
+# the attention weights only where layers are fed.
 KEEPS = """
 import sys
 import numpy as np, paddle
@@ -158,25 +161,36 @@ Record(folder, feed=feed).training(
 
 
 @pytest.fixture(scope="module")
-def found(side_of: Callable[[str], Side], tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, Diff]]:
+def found(
+    side_of: Callable[[str], Side], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, tuple[Path, Diff]]:
     """The comparison of each port, and the folder of its records."""
     folder = tmp_path_factory.mktemp("ports")
     pairs = [port(name)[0] for name in PORTS]
     diffs = replayed(pairs, {name: side_of(name) for name in FRAMEWORKS}, folder)
-    return {name: (folder / pair.name, diff) for name, pair, diff in zip(PORTS, pairs, diffs, strict=True)}
+    return {
+        name: (folder / pair.name, diff)
+        for name, pair, diff in zip(PORTS, pairs, diffs, strict=True)
+    }
 
 
 @pytest.mark.parametrize("name", PORTS)
-def test_exactly_the_mistakes_of_a_port_are_named_in_one_run(found: dict[str, tuple[Path, Diff]], name: str) -> None:
+def test_exactly_the_mistakes_of_a_port_are_named_in_one_run(
+    found: dict[str, tuple[Path, Diff]], name: str
+) -> None:
     (_, diff), (_, patterns) = found[name], port(name)
     assert missed_and_others(diff, patterns) == ([], []), told(diff)
     assert diff.replay
     assert not diff.passed
     for words in ("called by", "on the left by"):
-        assert re.search(rf"^    {words} (porting_tests/support/)?\w+.py:\d+: .*\(", told(diff), re.MULTILINE)
+        assert re.search(
+            rf"^    {words} (porting_tests/support/)?\w+.py:\d+: .*\(", told(diff), re.MULTILINE
+        )
 
 
-def test_every_layer_of_a_correct_pair_is_judged_right(started: dict[str, Side], tmp_path: Path) -> None:
+def test_every_layer_of_a_correct_pair_is_judged_right(
+    started: dict[str, Side], tmp_path: Path
+) -> None:
     rng = np.random.default_rng(3)
     pairs = [random_pair(rng, number) for number in range(CORRECT)]
     for pair, diff in zip(pairs, replayed(pairs, started, tmp_path, mapped=True), strict=True):
@@ -194,12 +208,15 @@ def test_parts_called_one_by_one_are_replayed(started: dict[str, Side], tmp_path
     plain = arrays(tmp_path / "right", "layers")
     assert "feed has what" in rosetta(tmp_path, ["diff", "left", "right", "--feed", "feed"])[0]
     run("right", str(tmp_path / "feed"), "1e-3", "turned")
-    for name, array in arrays(tmp_path / "right", "layers").items():  # the whole model is recorded as without a feed
+    # The whole model is recorded as without a feed.
+    for name, array in arrays(tmp_path / "right", "layers").items():
         np.testing.assert_array_equal(array, plain[name], err_msg=name)
     diff = compared(tmp_path / "left", tmp_path / "right")
     assert sorted(places(diff)) == ["decoder is given another x", "decoder.norm gives"]
     assert diff.replay
-    assert diff.replay.not_judged == {"decoder.lstm": "since it is given something else, which comes first"}
+    assert diff.replay.not_judged == {
+        "decoder.lstm": "since it is given something else, which comes first"
+    }
 
 
 def replayed_alone(side: Side, text: str, folder: Path) -> Diff:
@@ -211,7 +228,9 @@ def replayed_alone(side: Side, text: str, folder: Path) -> Diff:
     return compared(folder / "left", folder / "right")
 
 
-def test_a_pool_is_told_at_what_the_next_layer_is_given(started: dict[str, Side], tmp_path: Path) -> None:
+def test_a_pool_is_told_at_what_the_next_layer_is_given(
+    started: dict[str, Side], tmp_path: Path
+) -> None:
     diff = replayed_alone(started["torch"], POOLS, tmp_path)
     assert diff.replay
     assert places(diff) == ["second is given another input"]
@@ -226,12 +245,16 @@ def test_a_pool_is_told_at_what_the_next_layer_is_given(started: dict[str, Side]
 
 def test_a_tensor_that_a_layer_keeps_is_no_weight(started: dict[str, Side], tmp_path: Path) -> None:
     diff = replayed_alone(started["paddle"], KEEPS, tmp_path)
-    assert arrays(tmp_path / "right", "step-1").keys() == arrays(tmp_path / "right", "weights").keys()
+    assert (
+        arrays(tmp_path / "right", "step-1").keys() == arrays(tmp_path / "right", "weights").keys()
+    )
     assert diff.replay
     assert (diff.passed, places(diff), diff.replay.not_judged) == (True, [], {})
 
 
-def test_a_layer_that_differs_in_a_replay_alone_is_told(started: dict[str, Side], tmp_path: Path) -> None:
+def test_a_layer_that_differs_in_a_replay_alone_is_told(
+    started: dict[str, Side], tmp_path: Path
+) -> None:
     """The whole model agrees; where it does not, the layer is wrong."""
     replayed_alone(started["paddle"], KEEPS, tmp_path)
     left, right = tmp_path / "left", tmp_path / "right"
@@ -256,14 +279,20 @@ def records(found: dict[str, tuple[Path, Diff]], tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("file", ["layers", "gradients"])
 def test_a_replay_that_another_record_fed_is_not_judged(file: str, records: Path) -> None:
-    resaved(records / "left", file, lambda arrays: {name: array + 1 for name, array in arrays.items()})
+    resaved(
+        records / "left", file, lambda arrays: {name: array + 1 for name, array in arrays.items()}
+    )
     diff = compared(records / "left", records / "right")
     assert diff.replay is None
     assert "right was fed by another record than left; --feed writes a feed anew" in diff.notes
 
 
 def test_a_weight_of_another_shape_leaves_the_others_judged(records: Path) -> None:
-    norm = next(name for name, array in arrays(records / "right" / "replay", "weights").items() if array.ndim == 1)
+    norm = next(
+        name
+        for name, array in arrays(records / "right" / "replay", "weights").items()
+        if array.ndim == 1
+    )
     resaved(records / "right" / "replay", "weights", lambda found: found | {norm: np.ones(1)})
     diff = compared(records / "left", records / "right")
     assert diff.replay
@@ -272,7 +301,10 @@ def test_a_weight_of_another_shape_leaves_the_others_judged(records: Path) -> No
 
 def write_replayed(folder: Path, data: Data, right: Data, replay: Data) -> tuple[Path, Path]:
     """Taggers of torch and of Keras, the right one with a replay that was fed by the left one."""
-    paths = write_tagger(folder / "torch", "torch", data), write_tagger(folder / "keras", "keras", right)
+    paths = (
+        write_tagger(folder / "torch", "torch", data),
+        write_tagger(folder / "keras", "keras", right),
+    )
     write_tagger(paths[1] / "replay", "keras", replay)
     edited(paths[1] / "replay", lambda said: said.update(fed=checksum(Recorded(paths[0]))))
     return paths
@@ -287,7 +319,9 @@ def test_no_layer_is_judged_where_most_weights_differ(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("gradient", "passes"), [(1e-18, True), (1e-3, False)])
-def test_a_wrong_step_passes_only_if_its_gradient_is_rounding(gradient: float, passes: bool, tmp_path: Path) -> None:
+def test_a_wrong_step_passes_only_if_its_gradient_is_rounding(
+    gradient: float, passes: bool, tmp_path: Path
+) -> None:
     """The whole model's step agrees, since both sides have the same weights after it."""
     data = changed(DATA, put("gradients fc bias", lambda bias: np.full_like(bias, gradient)))
     replay = changed(data, put("step-1 fc bias", lambda bias: bias + RATE))
@@ -297,7 +331,9 @@ def test_a_wrong_step_passes_only_if_its_gradient_is_rounding(gradient: float, p
     assert [one.layer for one in diff.replay.wrong] == ([] if passes else [STEP])
     assert diff.passed == passes
     assert ("keras computes what torch computes" in told(diff)) == passes
-    assert ("the optimizer's step of fc bias, whose gradient is rounding alone" in told(diff)) == passes
+    assert (
+        "the optimizer's step of fc bias, whose gradient is rounding alone" in told(diff)
+    ) == passes
 
 
 def test_a_running_mean_is_no_part_of_the_optimizers_step(tmp_path: Path) -> None:
@@ -307,23 +343,31 @@ def test_a_running_mean_is_no_part_of_the_optimizers_step(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(("times", "broken"), [(1, None), (2, "loss")])
-def test_rules_that_a_replay_needed_are_told_once(times: int, broken: str | None, tmp_path: Path) -> None:
+def test_rules_that_a_replay_needed_are_told_once(
+    times: int, broken: str | None, tmp_path: Path
+) -> None:
     """The whole model needs them, too, unless it parts before."""
     right = changed(DATA, put("loss", lambda loss: times * loss))
     diff = compared(*write_replayed(tmp_path, DATA, right, DATA))
     assert diff.replay
     assert diff.broken == broken
-    assert [line[:25] for line in diff.replay.remarks] == (["converted, step: running "] if broken else [])
+    assert [line[:25] for line in diff.replay.remarks] == (
+        ["converted, step: running "] if broken else []
+    )
     assert told(diff).count("converted, step: running variances of bn moving_variance") == 1
 
 
 def test_a_model_is_not_judged_after_a_layer_in_it_that_was_not_fed(records: Path) -> None:
-    """The feed may lack a layer's output, as where the right one had another shape when the feed was written."""
+    """The feed may lack a layer's output, as where the right one had another shape
+    when the feed was written."""
     both = records / "left", records / "right"
     before = compared(*both)
     assert before.replay
     unfed = next(place.layer for place in before.replay.wrong if place.words.startswith("is given"))
-    edited(both[1] / "replay", lambda said: [c.update(fed_outputs=[]) for c in said["calls"] if c["layer"] == unfed])
+    edited(
+        both[1] / "replay",
+        lambda said: [c.update(fed_outputs=[]) for c in said["calls"] if c["layer"] == unfed],
+    )
     (output,) = described(both[1] / "replay")["calls"][-1]["parts"]
     resaved(both[1] / "replay", "layers", lambda found: found | {output: found[output] + 1})
     after = compared(*both)
@@ -342,14 +386,15 @@ def test_an_impossible_feed_is_refused(records: Path) -> None:
             f"rosetta-diff: {name} exists and is no feed; give --feed the name of a new folder"
         ]
     assert (records / "mine" / "feed.safetensors").read_bytes() == foreign
-    assert "feed has what" in rosetta(records, ["diff", "left", "right", "--feed", "right.feed"])[0]  # once more
+    # Once more.
+    assert "feed has what" in rosetta(records, ["diff", "left", "right", "--feed", "right.feed"])[0]
     assert "feed=a?b" in rosetta(records, ["diff", "left", "right", "--feed", "a\33b"])[0]
     whole = arrays(records / "left", "gradients")
     name = next(name for name in whole if whole[name].ndim == 2)
     resaved(records / "left", "gradients", lambda found: found | {name: np.ones((1, 1))})
     assert rosetta(records, ["diff", "left", "right", "--feed", "new"]) == [
-        f"rosetta-diff: the gradient of {name} in left has the shape (1, 1), expected {whole[name].shape}; "
-        "record it again"
+        f"rosetta-diff: the gradient of {name} in left has the shape (1, 1), expected "
+        f"{whole[name].shape}; record it again"
     ]
     # As records of before have no inputs of layers.
     edited(records / "left", lambda said: [call.pop("inputs") for call in said["calls"]])
@@ -358,14 +403,21 @@ def test_an_impossible_feed_is_refused(records: Path) -> None:
     ]
 
 
-def test_a_feed_of_another_model_is_refused_in_a_sentence(started: dict[str, Side], tmp_path: Path) -> None:
+def test_a_feed_of_another_model_is_refused_in_a_sentence(
+    started: dict[str, Side], tmp_path: Path
+) -> None:
     for name in ("left", "right"):
         started["torch"].do(run_program, text=POOLS, arguments=[str(tmp_path / name), "", name])
     rosetta(tmp_path, ["diff", "left", "right", "--feed", "feed"])
     another = POOLS.replace("nn.Conv2d(3, 2, 1)", "nn.Conv2d(3, 4, 1)")
-    with pytest.raises(RuntimeError, match="feed is of another model: the names or shapes of its weights are others"):
+    with pytest.raises(
+        RuntimeError,
+        match="feed is of another model: the names or shapes of its weights are others",
+    ):
         started["torch"].do(
-            run_program, text=another, arguments=[str(tmp_path / "right"), str(tmp_path / "feed"), ""]
+            run_program,
+            text=another,
+            arguments=[str(tmp_path / "right"), str(tmp_path / "feed"), ""],
         )
 
 
@@ -374,7 +426,11 @@ def test_a_feed_is_not_trusted(records: Path) -> None:
     pickle = b"\x80\x04cos\nsystem\n(S'true'\ntR."
     for damaged in (save({"outputs 0 head|0": np.ones(2)}), path.read_bytes()[:-8], pickle):
         path.write_bytes(damaged)
-        with pytest.raises(RecordError, match=r"holds no feed: .*; rosetta-diff LEFT RIGHT --feed writes one"):
+        with pytest.raises(
+            RecordError,
+            match=r"holds no feed: .*; rosetta-diff LEFT RIGHT --feed "
+            r"writes one",
+        ):
             Feed(path.parent)
     path.unlink()
     with pytest.raises(RecordError, match="holds no feed"):

@@ -1,4 +1,5 @@
-"""The Llama-like decoder in Paddle, ported from torch: `python SCRIPT RECORD [OPTIMIZER]` records it."""
+"""The Llama-like decoder in Paddle, ported from torch:
+`python SCRIPT RECORD [OPTIMIZER]` records it."""
 
 import sys
 from pathlib import Path
@@ -16,7 +17,9 @@ FEED = Path("decoder.feed")  # what the torch side's layers were given
 OPTIMIZERS = {
     "sgd": lambda weights: paddle.optimizer.Momentum(FAST, MOMENTUM, weights),
     "adam": lambda weights: paddle.optimizer.Adam(RATE, MOMENTUM, BETA_2, EPSILON, weights),
-    "adamw": lambda weights: paddle.optimizer.AdamW(RATE, MOMENTUM, BETA_2, EPSILON, weights, DECAY),
+    "adamw": lambda weights: paddle.optimizer.AdamW(
+        RATE, MOMENTUM, BETA_2, EPSILON, weights, DECAY
+    ),
 }
 UNITS, HEADS, SIZE = 16, 2, 8  # SIZE is that of a head
 
@@ -36,7 +39,9 @@ class Norm(nn.Layer):
 
     def __init__(self) -> None:
         super().__init__()
-        self.scale = self.create_parameter([UNITS], default_initializer=nn.initializer.Constant(1.0))
+        self.scale = self.create_parameter(
+            [UNITS], default_initializer=nn.initializer.Constant(1.0)
+        )
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         return x * paddle.rsqrt((x**2).mean(-1, keepdim=True) + 1e-5) * self.scale
@@ -45,7 +50,9 @@ class Norm(nn.Layer):
 class Attention(nn.Layer):
     def __init__(self) -> None:
         super().__init__()
-        self.q, self.k, self.v, self.o = (nn.Linear(UNITS, UNITS, bias_attr=False) for _ in range(4))
+        self.q, self.k, self.v, self.o = (
+            nn.Linear(UNITS, UNITS, bias_attr=False) for _ in range(4)
+        )
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:  # (batch, time, units)
         q, k, v = (layer(x).reshape([0, 0, HEADS, SIZE]) for layer in (self.q, self.k, self.v))
@@ -66,7 +73,12 @@ class MLP(nn.Layer):
 class Block(nn.Layer):
     def __init__(self) -> None:
         super().__init__()
-        self.input_norm, self.attention, self.post_norm, self.mlp = Norm(), Attention(), Norm(), MLP()
+        self.input_norm, self.attention, self.post_norm, self.mlp = (
+            Norm(),
+            Attention(),
+            Norm(),
+            MLP(),
+        )
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         x = x + self.attention(self.input_norm(x))
@@ -102,4 +114,6 @@ if __name__ == "__main__":
     model = Decoder()
     if CARRIED.exists():
         model.set_state_dict(paddle.load(str(CARRIED)))
-    Record(folder, feed=FEED if FEED.exists() else None).training(model, batches(), loss_of, OPTIMIZERS[optimizer])
+    Record(folder, feed=FEED if FEED.exists() else None).training(
+        model, batches(), loss_of, OPTIMIZERS[optimizer]
+    )

@@ -1,4 +1,5 @@
-"""A small Llama-like decoder in torch, to be ported to Paddle: `python SCRIPT RECORD [OPTIMIZER]` records it."""
+"""A small Llama-like decoder in torch, to be ported to Paddle:
+`python SCRIPT RECORD [OPTIMIZER]` records it."""
 
 import sys
 

@@ -1,4 +1,5 @@
-"""The Transformer encoder in Flax NNX, ported from torch: `python SCRIPT RECORD [OPTIMIZER]` records it."""
+"""The Transformer encoder in Flax NNX, ported from torch:
+`python SCRIPT RECORD [OPTIMIZER]` records it."""
 
 import sys
 from pathlib import Path
@@ -21,15 +22,20 @@ OPTIMIZERS = {
 }
 
 
-def exact_attention(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, **others: object) -> jax.Array:
-    """Attention with its softmax in the precision of the arguments; in float64 JAX's own has it in float32."""
+def exact_attention(
+    q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, **others: object
+) -> jax.Array:
+    """Attention with its softmax in the precision of the arguments;
+    in float64 JAX's own has it in float32."""
     scores = jnp.einsum("nthd,nshd->nhts", q, k) / q.shape[-1] ** 0.5
     return jnp.einsum("nhts,nshd->nthd", jax.nn.softmax(jnp.where(mask, scores, -jnp.inf)), v)
 
 
 class Block(nnx.Module):
     def __init__(self, **own: object) -> None:
-        self.attention = nnx.MultiHeadAttention(2, 8, attention_fn=exact_attention, decode=False, **own)
+        self.attention = nnx.MultiHeadAttention(
+            2, 8, attention_fn=exact_attention, decode=False, **own
+        )
         self.norm1 = nnx.LayerNorm(8, epsilon=1e-5, **own)
         self.wide = nnx.Linear(8, 16, **own)
         self.narrow = nnx.Linear(16, 8, **own)

@@ -1,4 +1,5 @@
-"""The Transformer encoder in Keras, ported from torch: `python SCRIPT RECORD [OPTIMIZER]` records it."""
+"""The Transformer encoder in Keras, ported from torch:
+`python SCRIPT RECORD [OPTIMIZER]` records it."""
 
 import sys
 from pathlib import Path
@@ -14,7 +15,8 @@ CARRIED = Path("encoder.h5")  # the weights of the torch side
 
 
 class Summed:
-    """An optimizer that is given one gradient for each word, were it in the batch more than once."""
+    """An optimizer that is given one gradient for each word,
+    were it in the batch more than once."""
 
     def apply(self, gradients: list, weights: list | None = None) -> None:
         super().apply([tf.convert_to_tensor(gradient) for gradient in gradients], weights)
@@ -25,7 +27,9 @@ class AsTorch(Summed):
 
     def update_step(self, gradient: tf.Tensor, weight: keras.Variable, rate: tf.Tensor) -> None:
         epsilon = self.epsilon
-        self.epsilon = epsilon * (1 - self.beta_2 ** tf.cast(self.iterations + 1, gradient.dtype)) ** 0.5
+        self.epsilon = (
+            epsilon * (1 - self.beta_2 ** tf.cast(self.iterations + 1, gradient.dtype)) ** 0.5
+        )
         super().update_step(gradient, weight, rate)
         self.epsilon = epsilon
 
@@ -57,7 +61,8 @@ OPTIMIZERS = {
 
 
 def exact_gelu(x: tf.Tensor) -> tf.Tensor:
-    """GELU with its constant in the precision of x; in float64 TensorFlow's own has it in float32."""
+    """GELU with its constant in the precision of x;
+    in float64 TensorFlow's own has it in float32."""
     return 0.5 * x * (1 + tf.math.erf(x / tf.sqrt(tf.constant(2, x.dtype))))
 
 

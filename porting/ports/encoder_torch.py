@@ -1,4 +1,5 @@
-"""A small Transformer encoder in torch, to be ported to Keras: `python SCRIPT RECORD [OPTIMIZER]` records it."""
+"""A small Transformer encoder in torch, to be ported to Keras:
+`python SCRIPT RECORD [OPTIMIZER]` records it."""
 
 import sys
 

@@ -1,6 +1,8 @@
-"""Write the five ports as people first write them, beside the finished scripts: `python first_tries.py`.
+"""Write the five ports as people first write them,
+beside the finished scripts: `python first_tries.py`.
 
-`tagger_keras_first.py` is `tagger_keras.py` without the changes that README.md shows, and so are the others.
+`tagger_keras_first.py` is `tagger_keras.py` without the changes that README.md shows,
+and so are the others.
 """
 
 import re
@@ -13,7 +15,10 @@ DIFF = re.compile(r"^```diff\n--- (\S+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 def hunks(diff: str) -> list[tuple[str, str]]:
     """The lines before and after each change of a unified diff."""
     parts = [part.splitlines(True) for part in re.split(r"^@@.*\n", diff, flags=re.MULTILINE)[1:]]
-    sides = [["".join(line[1:] for line in part if line[0] in (" ", sign)) for sign in "-+"] for part in parts]
+    sides = [
+        ["".join(line[1:] for line in part if line[0] in (" ", sign)) for sign in "-+"]
+        for part in parts
+    ]
     return [(before, after) for before, after in sides]
 
 

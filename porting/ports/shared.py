@@ -1,4 +1,5 @@
-"""Shared by both sides of the ports: the numbers of their optimizers, and a few made-up sentences."""
+"""Shared by both sides of the ports: the numbers of their optimizers,
+and a few made-up sentences."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +13,8 @@ SENTENCES, LONGEST = 4, 6  # of a batch
 
 
 def batches(number: int = 3) -> list[dict[str, NDArray[np.int64]]]:
-    """Batches of sentences of different lengths, with a tag for each word, and the tag of the word before."""
+    """Batches of sentences of different lengths, with a tag for each word,
+    and the tag of the word before."""
     rng = np.random.default_rng(0)
     found = []
     for _ in range(number):

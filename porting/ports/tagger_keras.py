@@ -1,4 +1,5 @@
-"""An LSTM tagger in Keras, which is to be ported to Paddle: `python SCRIPT RECORD [OPTIMIZER]` records it."""
+"""An LSTM tagger in Keras, which is to be ported to Paddle:
+`python SCRIPT RECORD [OPTIMIZER]` records it."""
 
 import sys
 
@@ -10,7 +11,8 @@ from rosetta_record import Record
 
 
 class Summed:
-    """An optimizer that is given one gradient for each word, were it in the batch more than once."""
+    """An optimizer that is given one gradient for each word,
+    were it in the batch more than once."""
 
     def apply(self, gradients: list, weights: list | None = None) -> None:
         super().apply([tf.convert_to_tensor(gradient) for gradient in gradients], weights)

@@ -65,5 +65,8 @@ if __name__ == "__main__":
     model = Tagger()
     if CARRIED.exists():
         model.set_state_dict(paddle.load(str(CARRIED)))
-    trained = [weight for name, weight in model.named_parameters() if "bias_hh" not in name]  # Keras has one bias
-    Record(folder).training(model, batches(), loss_of, lambda weights: OPTIMIZERS[optimizer](trained))
+    # Keras has one bias
+    trained = [weight for name, weight in model.named_parameters() if "bias_hh" not in name]
+    Record(folder).training(
+        model, batches(), loss_of, lambda weights: OPTIMIZERS[optimizer](trained)
+    )

@@ -1,5 +1,5 @@
-"""The same Transformer in torch without modules: `python SCRIPT RECORD MODULES` records it, with the weights of the
-record of modules."""
+"""The same Transformer in torch without modules: `python SCRIPT RECORD MODULES` records it, with
+the weights of the record of modules."""
 
 import sys
 
@@ -20,7 +20,9 @@ def linear(w: ParameterDict, name: str, x: torch.Tensor) -> torch.Tensor:
 
 def transformer(w: ParameterDict, ids: torch.Tensor) -> torch.Tensor:  # (batch, time)
     x = w["words"][ids]
-    q, k, v = (linear(w, name, x).unflatten(-1, (HEADS, SIZE)) for name in ("query", "key", "value"))
+    q, k, v = (
+        linear(w, name, x).unflatten(-1, (HEADS, SIZE)) for name in ("query", "key", "value")
+    )
     q = q * SIZE**-0.5
     scores = tap("scores", torch.einsum("nthd,nshd->nhts", q, k))
     scores = tap("masked scores", torch.where(ids[:, None, None] != 0, scores, -torch.inf))

@@ -1,5 +1,5 @@
-"""The same Transformer in JAX without modules: `python SCRIPT RECORD MODULES` records it, with the weights of the
-record of modules."""
+"""The same Transformer in JAX without modules: `python SCRIPT RECORD MODULES` records it, with the
+weights of the record of modules."""
 
 import sys
 
@@ -21,7 +21,9 @@ def linear(w: dict, x: jax.Array) -> jax.Array:
 
 def transformer(w: dict, ids: jax.Array) -> jax.Array:  # (batch, time)
     x = w["words"][ids]
-    q, k, v = (linear(w[name], x).reshape(*ids.shape, HEADS, SIZE) for name in ("query", "key", "value"))
+    q, k, v = (
+        linear(w[name], x).reshape(*ids.shape, HEADS, SIZE) for name in ("query", "key", "value")
+    )
     scores = tap("scores", jnp.einsum("nthd,nshd->nhts", q, k) / SIZE**0.5)
     scores = tap("masked scores", jnp.where(ids[:, None, None] != 0, scores, -jnp.inf))
     context = tap("context", jnp.einsum("nhts,nshd->nthd", jax.nn.softmax(scores), v))
@@ -47,5 +49,9 @@ if __name__ == "__main__":
         else:
             own = weights.setdefault(layer, {})
             own["kernel" if role == "weight" else role] = nnx.Param(jnp.asarray(array.T))
-    model = nnx.Dict({name: nnx.Dict(own) if isinstance(own, dict) else own for name, own in weights.items()})
-    Record(sys.argv[1]).training(model, batches(), loss_of, lambda weights: optax.sgd(FAST, MOMENTUM))
+    model = nnx.Dict(
+        {name: nnx.Dict(own) if isinstance(own, dict) else own for name, own in weights.items()}
+    )
+    Record(sys.argv[1]).training(
+        model, batches(), loss_of, lambda weights: optax.sgd(FAST, MOMENTUM)
+    )

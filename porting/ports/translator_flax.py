@@ -1,4 +1,5 @@
-"""The GRU encoder and decoder with attention in Flax NNX, ported from torch: `python SCRIPT RECORD [OPTIMIZER]`."""
+"""The GRU encoder and decoder with attention in Flax NNX, ported from torch:
+`python SCRIPT RECORD [OPTIMIZER]`."""
 
 import sys
 from pathlib import Path
@@ -42,7 +43,8 @@ class Translator(nnx.Module):
         self.logits = nnx.Linear(12, TAGS, **own)
 
     def __call__(self, ids: jax.Array, tags: jax.Array) -> jax.Array:  # (batch, time) both
-        words = jnp.where((ids != 0)[..., None], self.words(ids), 0)  # so that padding's row is not trained
+        # So that padding's row is not trained.
+        words = jnp.where((ids != 0)[..., None], self.words(ids), 0)
         state, source = self.encoder(words, return_carry=True)
         target = self.decoder(self.tags(tags), initial_carry=state)
         scores = self.attention(target) @ source.swapaxes(1, 2)  # (batch, target time, source time)

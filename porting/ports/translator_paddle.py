@@ -1,4 +1,5 @@
-"""The GRU encoder and decoder with attention in Paddle, ported from torch: `python SCRIPT RECORD [OPTIMIZER]`."""
+"""The GRU encoder and decoder with attention in Paddle, ported from torch:
+`python SCRIPT RECORD [OPTIMIZER]`."""
 
 import sys
 from pathlib import Path
@@ -27,7 +28,9 @@ class RMSProp(paddle.optimizer.RMSProp):
 OPTIMIZERS = {
     "sgd": lambda weights: paddle.optimizer.Momentum(FAST, MOMENTUM, weights),
     "adam": lambda weights: paddle.optimizer.Adam(RATE, MOMENTUM, BETA_2, EPSILON, weights, DECAY),
-    "adamw": lambda weights: paddle.optimizer.AdamW(RATE, MOMENTUM, BETA_2, EPSILON, weights, DECAY),
+    "adamw": lambda weights: paddle.optimizer.AdamW(
+        RATE, MOMENTUM, BETA_2, EPSILON, weights, DECAY
+    ),
     "rmsprop": lambda weights: RMSProp(RATE, RHO, EPSILON, parameters=weights),
 }
 
@@ -43,7 +46,9 @@ class Translator(nn.Layer):
         self.both = nn.Linear(24, 12)
         self.logits = nn.Linear(12, TAGS)
 
-    def forward(self, ids: paddle.Tensor, tags: paddle.Tensor) -> paddle.Tensor:  # (batch, time) both
+    def forward(
+        self, ids: paddle.Tensor, tags: paddle.Tensor
+    ) -> paddle.Tensor:  # (batch, time) both
         source, state = self.encoder(self.words(ids.T))
         target, _ = self.decoder(self.tags(tags.T), state)
         # (batch, time, units)

@@ -1,4 +1,5 @@
-"""A GRU encoder and decoder with attention in torch, to be ported to Paddle: `python SCRIPT RECORD [OPTIMIZER]`."""
+"""A GRU encoder and decoder with attention in torch, to be ported to Paddle:
+`python SCRIPT RECORD [OPTIMIZER]`."""
 
 import sys
 

@@ -48,7 +48,9 @@ def hard_sigmoid(x: Array, slope: float) -> Array:
 # Of a layer that is nothing else.
 ALONE: dict[str, Callable[[Array], Array]] = {
     "hard_sigmoid with a slope of 1/6": partial(hard_sigmoid, slope=1 / 6),
-    "hard_sigmoid with a slope of 0.1666667 in float32": partial(hard_sigmoid, slope=float(np.float32(0.1666667))),
+    "hard_sigmoid with a slope of 0.1666667 in float32": partial(
+        hard_sigmoid, slope=float(np.float32(0.1666667))
+    ),
 }
 
 

@@ -1,8 +1,9 @@
-"""Judges each layer of the right side by itself, by a replay in which each layer's output became the left one's.
+"""Judges each layer of the right side by itself,
+by a replay in which each layer's output became the left one's.
 
-A feed has what the left layers gave, in the layout of the right ones. So no mistake reaches another layer: a layer
-that is wrong shows by what it gives, and what stands between layers by what comes to the next one. Nothing passes by
-default: what could not be judged is listed.
+A feed has what the left layers gave, in the layout of the right ones. So no mistake reaches another
+layer: a layer that is wrong shows by what it gives, and what stands between layers by what comes to
+the next one. Nothing passes by default: what could not be judged is listed.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -31,7 +32,8 @@ MOST_SHOWN, MOST_EXPLAINED = 20, 10  # wrong places, and those of them whose cau
 TAKES, GIVES = "is given", "gives"
 LOSS, STEP, STATISTICS = "the loss", "the optimizer's step", "the running statistics after a step"
 
-Arrivals = Mapping[FedCall, Sequence[Check]]  # what came to each call; the name of each item is its right array's
+# What came to each call; the name of each item is its right array's.
+Arrivals = Mapping[FedCall, Sequence[Check]]
 
 
 @dataclass
@@ -46,7 +48,8 @@ class Replay:
     causes: dict[Place, list[Cause]] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)  # on the rules that the checks needed
     not_judged: dict[str, str] = field(default_factory=dict)  # the right side's layers, and why
-    settings: dict[str, list[str]] = field(default_factory=dict)  # that differ, and right layers that give the same
+    # That differ, and right layers that give the same.
+    settings: dict[str, list[str]] = field(default_factory=dict)
 
     @property
     def wrong(self) -> dict[Place, Check]:
@@ -56,8 +59,15 @@ class Replay:
     def as_json(self) -> dict[str, Any]:
         inside = {check.place: check for check in self.checks if check.place and check.inside}
         wrong = [
-            {"layer": place.layer, "what": f"{place.words}: {check.result}", "lines": list(place.lines)}
-            | {"check": check.as_json(), "causes": [cause.sentence for cause in self.causes.get(place, ())]}
+            {
+                "layer": place.layer,
+                "what": f"{place.words}: {check.result}",
+                "lines": list(place.lines),
+            }
+            | {
+                "check": check.as_json(),
+                "causes": [cause.sentence for cause in self.causes.get(place, ())],
+            }
             | {"inside": check.inside}
             for place, check in (self.wrong | inside).items()
         ]
@@ -69,7 +79,10 @@ class Replay:
         wrong = self.wrong
         number = len({place.layer for place in wrong})
         are = "none is wrong" if not number else f"{number} {'is' if number == 1 else 'are'} wrong"
-        yield f"each layer by itself, after what the left ones gave: of {len(self.judged)} judged {are}"
+        yield (
+            f"each layer by itself, after what the left ones gave: of {len(self.judged)} judged "
+            f"{are}"
+        )
         for place, check in islice(wrong.items(), MOST_SHOWN):
             yield f"  {check.line}"
             left, right = place.lines
@@ -86,10 +99,14 @@ class Replay:
         for reason in dict.fromkeys(self.not_judged.values()):
             names = [name for name, why in self.not_judged.items() if why == reason]
             more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-            yield f"  not judged: {', '.join(name or 'the model' for name in names[:3])}{more}, {reason}"
+            yield (
+                f"  not judged: {', '.join(name or 'the model' for name in names[:3])}{more}, "
+                f"{reason}"
+            )
 
     def judge(self) -> None:
-        """Judge each call of the replay as it ran: what came to a layer, then what the layer gave."""
+        """Judge each call of the replay as it ran: what came to a layer,
+        then what the layer gave."""
         outputs: dict[FedCall, list[Item]] = {}
         for item in self.stages.items("forward"):
             for place in places(item):
@@ -97,8 +114,8 @@ class Replay:
         calls = self.stages.right.says.calls
         known = [call for call in calls if (call.layer, call.number) in self.partners]
         arrivals = {(call.layer, call.number): [*self._compare_given(call)] for call in known}
-        # Layers whose output did not become the left one's, of those that give something else, and of these and
-        # those that are given something else; and items.
+        # Layers whose output did not become the left one's, of those that give something else, and
+        # of these and those that are given something else; and items.
         unfed, strange, seen = list[str](), list[str](), set[int]()
         for call in calls:
             place = call.layer, call.number
@@ -116,7 +133,9 @@ class Replay:
                         given_otherwise = any(not check.passed for check in arrivals[place])
                         strange += [call.layer] if failed or given_otherwise else []
         wrong = {place.layer for place in self.wrong}
-        same = {line: [path for path in of if path not in wrong] for line, of in self.settings.items()}
+        same = {
+            line: [path for path in of if path not in wrong] for line, of in self.settings.items()
+        }
         self.settings = {line: layers for line, layers in same.items() if layers}
         told = self.judged | wrong  # of another call
         self.not_judged = {path: why for path, why in self.not_judged.items() if path not in told}
@@ -125,9 +144,16 @@ class Replay:
         self._judge_step()
 
     def _tell_arrivals(self, call: RecordedCall, arrivals: Arrivals) -> None:
-        """Tell what comes to a layer otherwise, but for an array that comes to a layer around it."""
-        around = [place for place in arrivals if is_within(call.layer, place[0]) and place[0] != call.layer]
-        told = {check.item.name for place in around for check in arrivals[place] if not check.passed}
+        """Tell what comes to a layer otherwise,
+        but for an array that comes to a layer around it."""
+        around = [
+            place
+            for place in arrivals
+            if is_within(call.layer, place[0]) and place[0] != call.layer
+        ]
+        told = {
+            check.item.name for place in around for check in arrivals[place] if not check.passed
+        }
         for check in arrivals.get((call.layer, call.number), ()):
             if not check.passed and check.item.name not in told:
                 self._add(check, call, TAKES)
@@ -135,19 +161,23 @@ class Replay:
     def _judge_output(
         self, item: Item, call: RecordedCall, arrivals: Arrivals, strange: Sequence[str], after: str
     ) -> bool:
-        """Judge what a layer gives where it is given the same; return True if that is wrong. `strange` are
-        the layers before that gave something else, which stayed. `after` is why nothing is known of what was given,
-        unless it was compared."""
+        """Judge what a layer gives where it is given the same; return True if that is wrong.
+        `strange` are the layers before that gave something else, which stayed. `after` is why
+        nothing is known of what was given, unless it was compared."""
         compared = arrivals[call.layer, call.number]
         if not all(check.passed for place in places(item) for check in arrivals[place]):
-            self.not_judged.setdefault(call.layer, "since it is given something else, which comes first")
+            self.not_judged.setdefault(
+                call.layer, "since it is given something else, which comes first"
+            )
             return False
         check = judge_by_rules(self.stages, item)
         if after and not (check.passed or compared):
             self.not_judged.setdefault(call.layer, after)
             return False
         misfit = None if check.passed else next(self._compare_given(call, fit=False), None)
-        within = next((path for path in strange if path != call.layer and is_within(path, call.layer)), "")
+        within = next(
+            (path for path in strange if path != call.layer and is_within(path, call.layer)), ""
+        )
         if within and not (check.passed or misfit):
             self.not_judged.setdefault(call.layer, f"since it holds {within}, which is wrong")
             return False
@@ -162,8 +192,8 @@ class Replay:
         return True
 
     def _compare_given(self, call: RecordedCall, fit: bool = True) -> Iterator[Check]:
-        """Compare what a call is given with what the left call is given, where shapes fit, or only where they do
-        not."""
+        """Compare what a call is given with what the left call is given,
+        where shapes fit, or only where they do not."""
         pair, left_call = self.partners[call.layer, call.number]
         pair = replace(pair, right=replace(pair.right, side=self.stages.right))
         for item in self.stages.arguments(pair, (left_call, call)):
@@ -175,21 +205,35 @@ class Replay:
         lines = tuple(f"{of.line}: {of.code}" if of.line else "" for of in (left, call))
         words = what if what == GIVES else f"{what} another {item.tensor}"
         layer = (
-            item.pair.right.name if item.pair and len(item.pair.right.layers) > 1 and what == GIVES else call.layer
+            item.pair.right.name
+            if item.pair and len(item.pair.right.layers) > 1 and what == GIVES
+            else call.layer
         )
-        if any((place.layer, place.words) == (layer, words) for place in self.wrong):  # of another call or output
+        # Of another call or output.
+        if any((place.layer, place.words) == (layer, words) for place in self.wrong):
             return
         place = Place(layer, words, (lines[0], lines[1]))
         if len(self.wrong) < MOST_EXPLAINED:
             # Another input is explained by the outputs of the layer that is given it.
-            of_call = [item for item in self.stages.items("forward") if (call.layer, call.number) in places(item)]
-            failed = [check] if what == GIVES else [made for made in map(judge, of_call) if not made.passed]
+            of_call = [
+                item
+                for item in self.stages.items("forward")
+                if (call.layer, call.number) in places(item)
+            ]
+            failed = (
+                [check]
+                if what == GIVES
+                else [made for made in map(judge, of_call) if not made.passed]
+            )
             self.causes[place] = self._causes(failed[0], failed) if failed else []
         self.checks.append(replace(check, place=place))
 
     def _causes(self, check: Check, failed: Sequence[Check]) -> list[Cause]:
-        """Causes whose test passed, else settings that differ; what else is told needs the whole model."""
-        causes = [cause for cause in causes_of(self.stages, check, failed) if cause.standing == LIKELY]
+        """Causes whose test passed, else settings that differ;
+        what else is told needs the whole model."""
+        causes = [
+            cause for cause in causes_of(self.stages, check, failed) if cause.standing == LIKELY
+        ]
         broken, item = Broken(self.stages, check, failed), check.item
         if causes or not (item.is_output or item.is_update):
             return causes
@@ -204,10 +248,15 @@ class Replay:
             self._judge_stage(LOSS, [*self.stages.items("loss")])
 
     def _judge_step(self) -> None:
-        """Judge one step of the optimizer with the left side's gradients, of the weights that are the same."""
+        """Judge one step of the optimizer with the left side's gradients,
+        of the weights that are the same."""
         if not self.stages.right.says.steps:
             return
-        weights = [item for item in self.stages.items("weights") if judge_by_rules(self.stages, item).passed]
+        weights = [
+            item
+            for item in self.stages.items("weights")
+            if judge_by_rules(self.stages, item).passed
+        ]
         same = {(item.pair.name, item.name) for item in weights if item.pair}
         chosen = list[Item]()
         for item in self.stages.items("step"):
@@ -222,8 +271,14 @@ class Replay:
         """Judge what no layer computes; of all that fails the nearest to the cause is told."""
         if items:
             self.judged.add(name)
-        checks = leave_out_underflow(self.stages, [judge_by_rules(self.stages, item) for item in items])
-        self.checks += [replace(check, place=Place(name, f"of {check.tensor}")) for check in checks if check.passed]
+        checks = leave_out_underflow(
+            self.stages, [judge_by_rules(self.stages, item) for item in items]
+        )
+        self.checks += [
+            replace(check, place=Place(name, f"of {check.tensor}"))
+            for check in checks
+            if check.passed
+        ]
         failed = [check for check in checks if not check.passed]
         if failed:
             check = nearest(failed)
@@ -234,10 +289,13 @@ class Replay:
             self.checks.append(replace(check, place=place))
 
     def _list_not_judged(self, told: Collection[str]) -> None:
-        """List the layers with weights, and those without that are paired, of which not a call was judged."""
+        """List the layers with weights, and those without that are paired,
+        of which not a call was judged."""
         right = self.whole.right
         parents = [pair for pair in self.whole.pairing.pairs if pair.left.kind == PARENT]
-        of_parts = {pair.right.layer.path for pair in parents if pair.left.layer.own or pair.right.layer.own}
+        of_parts = {
+            pair.right.layer.path for pair in parents if pair.left.layer.own or pair.right.layer.own
+        }
         paired = {path for path, _ in self.partners}
         for layer in right.says.layers:
             path = layer.path
@@ -249,18 +307,22 @@ class Replay:
             elif path not in paired:
                 why = "of which no call has one on the left that is given the same"
             elif path not in self.stages.right.called:
-                why = "which was not called in the replay; if the model has changed, write a feed anew"
+                why = (
+                    "which was not called in the replay; if the model has changed, write a feed "
+                    "anew"
+                )
             else:
                 why = "whose output is of another kind or shape than the left one's"
             self.not_judged.setdefault(path, why)
 
 
 def replay_of(stages: Stages, side: Side, agrees: bool, notes: list[str]) -> Replay | None:
-    """Judge each layer of the right side by itself in a replay; None where it cannot be judged, and `notes` get the
-    reason. `agrees` is true if the whole model's outputs agree."""
+    """Judge each layer of the right side by itself in a replay; None where it cannot be judged, and
+    `notes` get the reason. `agrees` is true if the whole model's outputs agree."""
     if side.says.fed != checksum(stages.left):
         notes.append(
-            f"{stages.right.name} was fed by another record than {stages.left.name}; --feed writes a feed anew"
+            f"{stages.right.name} was fed by another record than {stages.left.name}; --feed writes "
+            "a feed anew"
         )
         return None
     replay = Replay(stages, stages_of(stages, side), left_calls(stages.pairing.pairs))

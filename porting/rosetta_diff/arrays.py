@@ -19,9 +19,9 @@ PRECISE = PRECISIONS[:2]
 # How far two neighbouring numbers are apart at most, as a share of them.
 UNIT = {name: 2.0**-digits for name, digits in DIGITS.items()}
 
-# Constants of a mask, such as -1e9: their least size, how far they are beyond other numbers at least, how many there
-# are at most, where masks are added up, and how far, as a share, their numbers are rounded. Numbers with a scale of
-# their own are as far below others.
+# Constants of a mask, such as -1e9: their least size, how far they are beyond other numbers at
+# least, how many there are at most, where masks are added up, and how far, as a share, their
+# numbers are rounded. Numbers with a scale of their own are as far below others.
 LEAST_OF_MASKS, BEYOND, MOST_OF_MASKS, ROUNDED = 1e3, 100.0, 3, 1e-6
 FEW = 8  # numbers that may be whole by chance
 NUMBERS_AT_ONCE = 1 << 20  # of a large array, so that comparing it takes little memory beside it
@@ -45,18 +45,23 @@ def largest(array: Array) -> float:
     for rows in pieces(whole.shape):
         piece = whole[rows]
         size = max(float(piece.max()), -float(piece.min())) if piece.size else 0.0
-        most = max(most, size if isfinite(size) else float(np.abs(piece[np.isfinite(piece)]).max(initial=0.0)))
+        most = max(
+            most,
+            size if isfinite(size) else float(np.abs(piece[np.isfinite(piece)]).max(initial=0.0)),
+        )
     return most
 
 
 def largest_unmasked(array: Array) -> float:
-    """The largest size of any of its finite numbers but for constants of a mask; 0 if there is none."""
+    """The largest size of any of its finite numbers but for constants of a mask;
+    0 if there is none."""
     most = largest(array)
     sizes = np.abs(array[np.isfinite(array)]) if most >= LEAST_OF_MASKS else np.zeros(0)
     while most >= LEAST_OF_MASKS:
         huge, others = np.sort(sizes[sizes * 16.0 >= most]), sizes[sizes * 16.0 < most]
         rest = largest(others)
-        # Other numbers may have been added to a constant. One that stands alone is one of three numbers at least.
+        # Other numbers may have been added to a constant.
+        # One that stands alone is one of three numbers at least.
         constants = 1 + int((np.diff(huge) > max(2 * rest, ROUNDED * most)).sum())
         is_repeated = constants < huge.size or huge.size == 1 < others.size
         if not others.size or rest * BEYOND > most or constants > MOST_OF_MASKS or not is_repeated:
@@ -66,9 +71,9 @@ def largest_unmasked(array: Array) -> float:
 
 
 def scales_of_places(array: Array, most: float, least: float) -> Array | float:
-    """For each place on the last axis what differences there are divided by: `most`, the array's largest number, or
-    the largest number of places that are all smaller by far, and `least` at least. A few numbers may be small by
-    chance. Numbers beyond `most` are constants of a mask."""
+    """For each place on the last axis what differences there are divided by: `most`, the array's
+    largest number, or the largest number of places that are all smaller by far, and `least` at
+    least. A few numbers may be small by chance. Numbers beyond `most` are constants of a mask."""
     if array.ndim < 2 or least >= most or not array.size:
         return most
     sizes = np.zeros(array.shape[-1])
@@ -88,7 +93,9 @@ def scales_of_places(array: Array, most: float, least: float) -> Array | float:
 def has_numbers(array: Array) -> bool:
     """True if any number is finite and not zero."""
     whole = np.atleast_1d(array)
-    return any(bool((np.isfinite(whole[rows]) & (whole[rows] != 0)).any()) for rows in pieces(whole.shape))
+    return any(
+        bool((np.isfinite(whole[rows]) & (whole[rows] != 0)).any()) for rows in pieces(whole.shape)
+    )
 
 
 def bfloat16(array: Array) -> Array:
@@ -106,8 +113,8 @@ COARSER_TYPES: Mapping[str, Callable[[Array], Array]] = {
 
 
 def are_whole(array: Array) -> bool:
-    """True for whole numbers, such as tokens, also if they are kept as floats; not for a few that rounding alone may
-    have made whole. Numbers of bfloat16 are kept in float32."""
+    """True for whole numbers, such as tokens, also if they are kept as floats; not for a few that
+    rounding alone may have made whole. Numbers of bfloat16 are kept in float32."""
     if array.dtype.kind != "f":
         return array.dtype.kind in "iu"
     first = head(array)
@@ -119,27 +126,37 @@ def are_whole(array: Array) -> bool:
 
 
 def largest_difference(
-    left: Array, right: Array, allowed: Callable[[slice], Array] | None = None, least: Array | float | None = None
+    left: Array,
+    right: Array,
+    allowed: Callable[[slice], Array] | None = None,
+    least: Array | float | None = None,
 ) -> tuple[float, tuple[int, ...]]:
     """Return the largest difference of two arrays of one shape, and its index.
 
-    It is not finite where one of the two numbers is not and the other is another, or where both are NaN. `allowed`
-    gives for rows of them how much of the difference does not count. With a `least`, of all numbers or of each place
-    on the last axis, each difference is divided by the left number, or by `least` if that is more; where both are
-    zero, it is infinite.
+    It is not finite where one of the two numbers is not and the other is another, or where both are
+    NaN. `allowed` gives for rows of them how much of the difference does not count. With a `least`,
+    of all numbers or of each place on the last axis, each difference is divided by the left number,
+    or by `least` if that is more; where both are zero, it is infinite.
     """
     worst, where = 0.0, (0,) * right.ndim
     right, left = np.atleast_1d(right), np.atleast_1d(left)
     # Two near numbers of one type have a difference that is exact in it.
-    dtype = right.dtype if right.dtype == left.dtype and right.dtype.kind == "f" else np.dtype(np.float64)
+    dtype = (
+        right.dtype
+        if right.dtype == left.dtype and right.dtype.kind == "f"
+        else np.dtype(np.float64)
+    )
     for rows in pieces(right.shape):
         got, expected = right[rows], left[rows]
         # Those that are not equal mostly are not from the first row on, which is quick to see.
-        if not got.size or (np.array_equal(got[:1], expected[:1]) and np.array_equal(got, expected)):
+        if not got.size or (
+            np.array_equal(got[:1], expected[:1]) and np.array_equal(got, expected)
+        ):
             continue
         with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
             difference = np.abs(got.astype(dtype, copy=False) - expected.astype(dtype, copy=False))
-            if got.dtype.kind in "iu" and expected.dtype.kind in "iu":  # of which float64 does not have all
+            # Of which float64 does not have all.
+            if got.dtype.kind in "iu" and expected.dtype.kind in "iu":
                 difference = np.maximum(difference, got != expected)
             if not np.isfinite(difference.max()):
                 difference[got == expected] = 0.0  # of infinities

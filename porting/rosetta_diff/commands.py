@@ -26,17 +26,21 @@ if TYPE_CHECKING:
     from rosetta_diff.read.side import Side
 
 GUIDE = "porting/guide.md"
-DEMO = Path(__file__).with_name("demo")  # the bundled records; demo/make.py of the sources makes them
+# The bundled records; demo/make.py of the sources makes them.
+DEMO = Path(__file__).with_name("demo")
 DEMO_HINTS = {
-    "mistakes": "These records are bundled. `rosetta-diff --demo fixed` compares the mended port, and "
-    f"{GUIDE} tells how to record a model of your own.",
+    "mistakes": "These records are bundled. `rosetta-diff --demo fixed` compares the mended port, "
+    f"and {GUIDE} tells how to record a model of your own.",
     "fixed": f"These records are bundled; {GUIDE} tells how to record a model of your own.",
 }
-Mapping = Annotated[Path | None, typer.Option(help="A file that says which weights and layers belong together.")]
+Mapping = Annotated[
+    Path | None, typer.Option(help="A file that says which weights and layers belong together.")
+]
 
 
 def in_a_line(command: Callable[..., None]) -> Callable[..., None]:
-    """Have a command end with one line on standard error, and the exit status, where it raises DiffError."""
+    """Have a command end with one line on standard error,
+    and the exit status, where it raises DiffError."""
 
     @wraps(command)
     def ended(**arguments: Any) -> None:
@@ -55,7 +59,8 @@ def diff(
     left: Annotated[
         Path | None,
         typer.Argument(
-            help="The record that is expected, a folder of rosetta_record.", show_default="two bundled records"
+            help="The record that is expected, a folder of rosetta_record.",
+            show_default="two bundled records",
         ),
     ] = None,
     right: Annotated[
@@ -63,33 +68,46 @@ def diff(
     ] = None,
     demo: Annotated[
         Literal["mistakes", "fixed"] | None,
-        typer.Option(help="Compare bundled records: a Transformer's block in torch and its port to Paddle."),
+        typer.Option(
+            help="Compare bundled records: a Transformer's block in torch and its port to Paddle."
+        ),
     ] = None,
     mapping: Mapping = None,
     write_mapping: Annotated[
-        Path | None, typer.Option(help="Write what was paired, and how, into this file, and compare nothing.")
+        Path | None,
+        typer.Option(help="Write what was paired, and how, into this file, and compare nothing."),
     ] = None,
     again: Annotated[
         list[Path] | None,
-        typer.Option(help="Another run of the left side for its noise: repeated, with other threads, in float64."),
+        typer.Option(
+            help="Another run of the left side for its noise: repeated, with other "
+            "threads, in float64."
+        ),
     ] = None,
     feed: Annotated[
         Path | None,
         typer.Option(
-            help="Write what the left side's layers gave into this folder, for Record(feed=...) of the right side, "
-            "and compare nothing."
+            help="Write what the left side's layers gave into this folder, for Record(feed=...) of "
+            "the right side, and compare nothing."
         ),
     ] = None,
     require: Annotated[
-        str, typer.Option(help="Fail where one of these stages is not compared; weights, for records of these alone.")
+        str,
+        typer.Option(
+            help="Fail where one of these stages is not compared; weights, for "
+            "records of these alone."
+        ),
     ] = "forward",
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")] = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object instead of a table.")
+    ] = False,
 ) -> None:
-    """Compare two records of one model, made by rosetta_record in any frameworks: inputs, weights, outputs, training.
+    """Compare two records of one model, made by rosetta_record in any frameworks:
+    inputs, weights, outputs, training.
 
-    The comparison goes in stages, up to the first that breaks; then the layer, the tensor and the place in it are
-    named, with likely causes, and the exit status is 1. The left side is expected. Without records two bundled ones
-    are compared, of a port with two mistakes.
+    The comparison goes in stages, up to the first that breaks; then the layer, the tensor and the
+    place in it are named, with likely causes, and the exit status is 1. The left side is expected.
+    Without records two bundled ones are compared, of a port with two mistakes.
     """
     from rosetta_diff import report
     from rosetta_diff.diff import compare_records, parse_stages
@@ -119,11 +137,16 @@ def diff(
 
 
 def _find_records(left: Path | None, right: Path | None, demo: str | None) -> tuple[Path, Path]:
-    """Folders of the left and the right record: both given, or both bundled. Raises CannotBeginError."""
+    """Folders of the left and the right record: both given,
+    or both bundled. Raises CannotBeginError."""
     if left and right and demo is None:
         return left, right
     if left:
-        given = "--demo compares bundled records, and a record was given" if demo else "one record was given"
+        given = (
+            "--demo compares bundled records, and a record was given"
+            if demo
+            else "one record was given"
+        )
         raise CannotBeginError(f"{given}; expected two records or none: rosetta-diff LEFT RIGHT")
     return DEMO / "torch-block", DEMO / ("mended-block" if demo == "fixed" else "paddle-block")
 
@@ -136,7 +159,10 @@ def _draft(path: Path, sides: "tuple[Side, Side]", known: "MappingFile | None") 
     pairing = pair_sides(*sides, known)
     write_mapping(path, pairing)
     alone = sum(group.required for group in (*pairing.left, *pairing.right))
-    return f"{quoted(path)} has {count(len(pairing.pairs), 'pair')}; {alone} groups of weights have no partner"
+    return (
+        f"{quoted(path)} has {count(len(pairing.pairs), 'pair')}; {alone} groups of weights have "
+        "no partner"
+    )
 
 
 def _feed(path: Path, sides: "tuple[Side, Side]", known: "MappingFile | None") -> str:
@@ -147,20 +173,37 @@ def _feed(path: Path, sides: "tuple[Side, Side]", known: "MappingFile | None") -
 
     left, right = sides
     calls = write_feed(path, Stages(left, right, pair_sides(left, right, known).require()))
-    return f"{quoted(path)} has what {calls} calls of layers gave; record {right.name} with feed={path!s}"
+    return (
+        f"{quoted(path)} has what {calls} calls of layers gave; record {right.name} with "
+        f"feed={path!s}"
+    )
 
 
 @in_a_line
 def carry(
-    left: Annotated[Path, typer.Argument(help="The record whose weights are carried, a folder of rosetta_record.")],
-    to: Annotated[Literal["torch", "paddle", "keras", "flax"], typer.Option(help="The framework that loads them.")],
-    out: Annotated[Path, typer.Option("-o", "--out", help="The file to write, such as model.pdparams.")],
+    left: Annotated[
+        Path,
+        typer.Argument(help="The record whose weights are carried, a folder of rosetta_record."),
+    ],
+    to: Annotated[
+        Literal["torch", "paddle", "keras", "flax"],
+        typer.Option(help="The framework that loads them."),
+    ],
+    out: Annotated[
+        Path, typer.Option("-o", "--out", help="The file to write, such as model.pdparams.")
+    ],
     like: Annotated[
-        Path | None, typer.Option(help="A record of the other framework's model, which has its names and layouts.")
+        Path | None,
+        typer.Option(
+            help="A record of the other framework's model, which has its names and layouts."
+        ),
     ] = None,
     mapping: Mapping = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace a file of this name, such as that of the last time.")
+        bool,
+        typer.Option(
+            "--overwrite", help="Replace a file of this name, such as that of the last time."
+        ),
     ] = False,
 ) -> None:
     """Write the weights of a record as another framework's model has them, for its own loader."""
@@ -172,12 +215,15 @@ def carry(
 
     if like is None:
         raise CannotBeginError(
-            f"the {to} model's names are not known; record it with rosetta_record and name the record with --like"
+            f"the {to} model's names are not known; record it with rosetta_record and name the "
+            "record with --like"
         )
     sides = Side(left), Side(like)
     framework = sides[1].framework.name
     if framework != to:
-        raise CannotBeginError(f"{like} is a record of {framework}, and --to asks for {to}; name a record of {to}")
+        raise CannotBeginError(
+            f"{like} is a record of {framework}, and --to asks for {to}; name a record of {to}"
+        )
     pairing = pair_sides(*sides, read_mapping(mapping) if mapping else None)
     arrays = carry_weights(pairing)
     arrays |= {alias: arrays[name] for alias, name in aliases(sides[1]).items()}
@@ -203,7 +249,8 @@ class Program(TyperCommand):
     """The command of a program."""
 
     def make_context(self, *arguments: Any, **options: Any) -> Any:
-        """Read the arguments. Raises BadParameter without the words that pydantic puts before its own."""
+        """Read the arguments. Raises BadParameter without the words
+        that pydantic puts before its own."""
         try:
             return super().make_context(*arguments, **options)
         except typer.BadParameter as error:
@@ -212,7 +259,8 @@ class Program(TyperCommand):
 
 
 def _run(command: Callable[..., None], name: str) -> None:
-    """Run a command as a program. Exit status 0: done; 2: could not begin; 1: failed after it began."""
+    """Run a command as a program. Exit status 0: done; 2:
+    could not begin; 1: failed after it began."""
     app = typer.Typer(
         add_completion=False,
         pretty_exceptions_enable=False,

@@ -1,4 +1,5 @@
-"""Compares two records stage by stage, up to the first stage that breaks, and says what is known of it."""
+"""Compares two records stage by stage, up to the first stage that breaks,
+and says what is known of it."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -40,7 +41,8 @@ class Diff:
     explanation: list[str] = field(default_factory=list)  # of the stage that breaks
     causes: list[Cause] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)  # what was not compared, and other remarks
-    left_out: list[LeftOut] = field(default_factory=list)  # what was not compared, and nothing vouches for
+    # What was not compared, and nothing vouches for.
+    left_out: list[LeftOut] = field(default_factory=list)
     replay: Replay | None = None  # of each layer by itself
     required: Sequence[str] = REQUIRED  # stages on which something must have been compared
 
@@ -51,11 +53,14 @@ class Diff:
     @property
     def wrong_alone(self) -> list[str]:
         """The places that are wrong in the replay, where no stage of the whole model breaks."""
-        return [str(place) for place in self.replay.wrong] if self.replay and not self.broken else []
+        return (
+            [str(place) for place in self.replay.wrong] if self.replay and not self.broken else []
+        )
 
     @property
     def unfinished(self) -> str:
-        """The sides whose scripts ended in the middle of Record.training; "" where there is none."""
+        """The sides whose scripts ended in the middle of Record.training;
+        "" where there is none."""
         return " and ".join(side.name for side in self.pairing.sides if not side.says.finished)
 
     def inside(self, stage: str) -> list[Check]:
@@ -65,7 +70,9 @@ class Diff:
     @property
     def compared(self) -> list[str]:
         """The stages on which anything was compared that could differ."""
-        return list(dict.fromkeys(check.stage for check in self.checks if check.tells or not check.passed))
+        return list(
+            dict.fromkeys(check.stage for check in self.checks if check.tells or not check.passed)
+        )
 
     @property
     def missing(self) -> list[str]:
@@ -80,14 +87,20 @@ class Diff:
 
     @property
     def lacking(self) -> list[str]:
-        """The required stages before the last one on which nothing was compared, or not all that both sides have."""
+        """The required stages before the last one on which nothing was compared,
+        or not all that both sides have."""
         partly = {of.stage for of in self.left_out if of.both}
         return [stage for stage in self.required if stage in self.missing or stage in partly]
 
     @property
     def lacks(self) -> str:
-        """The required stages that were not compared, and why; "" if all were, or one broke before them."""
-        why = [of.what for of in self.left_out if of.stage in self.lacking and (of.both or of.stage in self.missing)]
+        """The required stages that were not compared, and why;
+        "" if all were, or one broke before them."""
+        why = [
+            of.what
+            for of in self.left_out
+            if of.stage in self.lacking and (of.both or of.stage in self.missing)
+        ]
         if not why:
             empty = any(check.stage in self.lacking for check in self.checks)
             why = ["nothing that could differ was recorded" if empty else "nothing was recorded"]
@@ -106,13 +119,19 @@ class Diff:
         if self.unfinished and not self.broken:
             return f"the training of {self.unfinished} was not finished"
         if self.broken and all(check.passed or check.is_nan for check in self.checks):
-            return f"{self.broken} of {self.right} and {self.left} shows nothing, since both have NaN"
+            return (
+                f"{self.broken} of {self.right} and {self.left} shows nothing, since both have NaN"
+            )
         if self.broken or self.wrong_alone:
             return f"{self.right} and {self.left} differ"
         if self.lacks:
             rest = [stage for stage in self.compared if stage not in self.lacking]
             skips = "[skip] of a mapping file says why it need not be"
-            advice = f"--require {rest[-1]} asks for what was" if {*self.lacking} & {*self.missing} else skips
+            advice = (
+                f"--require {rest[-1]} asks for what was"
+                if {*self.lacking} & {*self.missing}
+                else skips
+            )
             return f"required and not compared, {self.lacks}; {advice}"
         return ""
 
@@ -137,7 +156,11 @@ class Diff:
             },
             "replay": self.replay.as_json() if self.replay else None,
             "noise": {"sources": self.control.sources, "quantities": self.control.noise.most},
-            "pairs": {pair.left.name: pair.right.name for pair in self.pairing.pairs if pair.left.kind != PARENT},
+            "pairs": {
+                pair.left.name: pair.right.name
+                for pair in self.pairing.pairs
+                if pair.left.kind != PARENT
+            },
             "notes": self.notes,
         }
 
@@ -147,11 +170,14 @@ def parse_stages(names: Iterable[str]) -> list[str]:
     stages = [name.strip() for name in names]
     unknown = [stage for stage in stages if stage not in STAGES]
     if unknown:
-        raise CannotBeginError(f"--require names {', '.join(unknown)}; the stages are {', '.join(STAGES)}")
+        raise CannotBeginError(
+            f"--require names {', '.join(unknown)}; the stages are {', '.join(STAGES)}"
+        )
     return stages
 
 
-@np.errstate(all="ignore")  # a record may have any numbers, and results are checked for numbers that are not finite
+# A record may have any numbers, and results are checked for numbers that are not finite.
+@np.errstate(all="ignore")
 def compare_records(
     left: Side,
     right: Side,
@@ -159,9 +185,9 @@ def compare_records(
     again: Sequence[Side] = (),
     require: Sequence[str] = REQUIRED,
 ) -> Diff:
-    """Compare two records. `again` are records of other runs of the left side, which show its noise; `require` are
-    stages that must be compared. Raises CannotBeginError where layers cannot be paired, and where a record is of
-    another model."""
+    """Compare two records. `again` are records of other runs of the left side, which show its
+    noise; `require` are stages that must be compared. Raises CannotBeginError where layers cannot
+    be paired, and where a record is of another model."""
     control = noise_of(left, right, again)
     pairing = pair_sides(left, right, mapping).require()
     stages = Stages(left, right, pairing, control.noise)
@@ -178,7 +204,9 @@ def compare_records(
     of_replay: list[str] = []
     agrees = "forward" in diff.compared and diff.broken != "forward"
     if right.replay and most_weights_differ(diff):
-        of_replay.append("no layer is judged by itself, since most weights differ, so that each layer does")
+        of_replay.append(
+            "no layer is judged by itself, since most weights differ, so that each layer does"
+        )
     elif right.replay:
         diff.replay = replay_of(stages, right.replay, agrees, of_replay)
     told = {cause.sentence for cause in diff.causes}
@@ -197,13 +225,16 @@ def compare_records(
     if diff.replay:
         numbers = [of.line for of in diff.replay.stages.left_out if of.rule is rules.UNDERFLOW]
         diff.replay.remarks = [
-            line for line in (*remarks_on_rules(diff.replay.checks), *numbers) if line not in diff.notes
+            line
+            for line in (*remarks_on_rules(diff.replay.checks), *numbers)
+            if line not in diff.notes
         ]
     return diff
 
 
 def explain(diff: Diff, stages: Stages, checks: Sequence[Check], failed: Sequence[Check]) -> None:
-    """Say where a stage breaks, and why. The step of a weight whose gradient is rounding alone is shown last."""
+    """Say where a stage breaks, and why. The step of a weight
+    whose gradient is rounding alone is shown last."""
     numbers = [check for check in failed if not check.is_nan] or failed
     broken = nearest([check for check in numbers if not is_of_rounding(stages, check)] or numbers)
     if broken.is_nan:
@@ -222,7 +253,11 @@ def explain(diff: Diff, stages: Stages, checks: Sequence[Check], failed: Sequenc
     ):
         before = [inside[0].line]
         diff.causes = [*causes_of(stages, inside[0], inside), *diff.causes]
-    of_layer = [check for check in diff.inside("weights") if broken.item.pair and check.item.pair is broken.item.pair]
+    of_layer = [
+        check
+        for check in diff.inside("weights")
+        if broken.item.pair and check.item.pair is broken.item.pair
+    ]
     if of_layer and broken.stage == "forward":
         diff.causes = [*causes_of(stages, of_layer[0], of_layer), *diff.causes]
     outputs = [check for check in checks if check.item.is_of_model]
@@ -230,7 +265,14 @@ def explain(diff: Diff, stages: Stages, checks: Sequence[Check], failed: Sequenc
     names = some_of([check.tensor for check in outputs])
     words = "agree, which tells nothing of this layer; record an output that depends on it"
     after = [f"{names} {words}"] if agree else []
-    diff.explanation = [head, *before, *lines, *lines_of_tap(broken.item), *lines_of_graph(stages, broken), *after]
+    diff.explanation = [
+        head,
+        *before,
+        *lines,
+        *lines_of_tap(broken.item),
+        *lines_of_graph(stages, broken),
+        *after,
+    ]
 
 
 def most_weights_differ(diff: Diff) -> bool:
@@ -241,7 +283,9 @@ def most_weights_differ(diff: Diff) -> bool:
 def is_of_rounding(stages: Stages, check: Check) -> bool:
     """Return True for a step of a weight whose gradient is rounding alone."""
     pair = check.item.pair
-    return check.stage == "step" and pair is not None and stages.rounding_alone(pair, check.item.name)
+    return (
+        check.stage == "step" and pair is not None and stages.rounding_alone(pair, check.item.name)
+    )
 
 
 def remarks_on_pairing(pairing: Pairing) -> Iterator[str]:
@@ -269,9 +313,14 @@ def lines_of_graph(stages: Stages, check: Check) -> Iterator[str]:
         return
     layer = check.item.pair.right.layer if check.item.pair else None
     if layer and "node" in layer.settings:
-        told = {name: value for name, value in layer.settings.items() if name != "node" and value not in ("", [])}
+        told = {
+            name: value
+            for name, value in layer.settings.items()
+            if name != "node" and value not in ("", [])
+        }
         words = [
-            f"{name} {f'{value:g}' if isinstance(value, float) else value}" for name, value in sorted(told.items())
+            f"{name} {f'{value:g}' if isinstance(value, float) else value}"
+            for name, value in sorted(told.items())
         ]
         of = f" with {some_of(words)}" if words else ""
         yield f"in the graph it is the node {layer.settings['node']}, {layer.classes[0]}{of}"
@@ -281,11 +330,24 @@ def remarks_on_rules(checks: Sequence[Check]) -> Iterator[str]:
     """Remarks on the rules that checks needed."""
     for stage, rule in product(STAGES, (*rules.FORMS, *rules.WIDER, *rules.EXCUSES)):
         used = [check for check in checks if check.stage == stage and rule in rules_of(check)]
-        for turn in dict.fromkeys(check.item.turn if rule is rules.TURNED else "" for check in used):
+        for turn in dict.fromkeys(
+            check.item.turn if rule is rules.TURNED else "" for check in used
+        ):
             of = [check for check in used if not turn or check.item.turn == turn]
-            outputs = f"{len(of)} outputs of layers differ" if of[1:] else "the output of a layer differs"
+            outputs = (
+                f"{len(of)} outputs of layers differ"
+                if of[1:]
+                else ("the output of a layer differs")
+            )
             names = some_of([check.tensor for check in of])
-            yield rule.told(stage=stage, names=names, turn=turn, outputs=outputs, first=of[0].line, number=len(of))
+            yield rule.told(
+                stage=stage,
+                names=names,
+                turn=turn,
+                outputs=outputs,
+                first=of[0].line,
+                number=len(of),
+            )
 
 
 def rules_of(check: Check) -> list[Rule]:

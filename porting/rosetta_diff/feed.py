@@ -20,7 +20,8 @@ from rosetta_diff.read.rules import PARENT, RECURRENT
 from rosetta_diff.read.side import Side
 from rosetta_record.replay import FEED, model_of
 
-FIRST_LAYER = ("", "l0", "l0_reverse")  # parts of a stacked recurrent layer that are given what the layer is given
+# Parts of a stacked recurrent layer that are given what the layer is given.
+FIRST_LAYER = ("", "l0", "l0_reverse")
 READ_AT_ONCE = 1 << 22  # bytes of a file
 
 
@@ -36,8 +37,12 @@ def left_calls(pairs: Sequence[LayerPair]) -> Partners:
         paths = [layer.path for layer in pair.left.layers]
         alone = all(len(lefts.get(path, ())) == 1 for path in paths)
         alone = alone and len({first_input(pair.left.side, path) for path in paths}) == 1
-        of_first = pair.left.kind in RECURRENT and all(group.part in FIRST_LAYER for group in pair.both)
-        for recorded, call in ((recorded, of) for of in pair.calls for recorded in of.right.recorded):
+        of_first = pair.left.kind in RECURRENT and all(
+            group.part in FIRST_LAYER for group in pair.both
+        )
+        for recorded, call in (
+            (recorded, of) for of in pair.calls for recorded in of.right.recorded
+        ):
             if pair.left.kind == PARENT or of_first or (alone and len(rights[recorded.layer]) == 1):
                 calls.setdefault((recorded.layer, call.right.number), (pair, call.left.recorded[0]))
     return calls
@@ -50,8 +55,8 @@ def first_input(side: Side, path: str) -> str:
 
 
 def fed_outputs(stages: Stages) -> dict[str, Array]:
-    """Outputs of the left layers, by the right side's names and in its layout: those of which the left side has the
-    whole array."""
+    """Outputs of the left layers, by the right side's names and in its layout: those of which the
+    left side has the whole array."""
     right = stages.right
     values: dict[str, Array] = {}
     written: dict[str, Array] = {}  # which numbers of these are the left side's
@@ -74,32 +79,40 @@ def fed_outputs(stages: Stages) -> dict[str, Array]:
 
 
 def gradients_of(stages: Stages) -> dict[str, Array]:
-    """The left side's gradients by the right side's weights; none where one has no place there. Raises
-    CannotBeginError for one of another shape than its weight's, which no framework writes."""
+    """The left side's gradients by the right side's weights; none where one has no place there.
+    Raises CannotBeginError for one of another shape than its weight's, which no framework
+    writes."""
     pairs, left = stages.pairing.pairs, stages.left
     gradients = left.arrays("gradients")
     for name in gradients:
         if name in left.arrays("weights") and gradients.shape(name) != left.shape(name):
             raise CannotBeginError(
-                f"the gradient of {name} in {left.name} has the shape {gradients.shape(name)}, expected "
-                f"{left.shape(name)}; record it again"
+                f"the gradient of {name} in {left.name} has the shape {gradients.shape(name)}, "
+                f"expected {left.shape(name)}; record it again"
             )
     if any(weight.times != 1 for pair in pairs for weight in pair.weights.values()):
         return {}
     try:
-        return lay_out(pairs, gradients.get, lambda name: np.zeros(stages.right.shape(name)), are_weights=False)
+        return lay_out(
+            pairs, gradients.get, lambda name: np.zeros(stages.right.shape(name)), are_weights=False
+        )
     except CannotBeginError:
         return {}
 
 
 def write_feed(folder: Path, stages: Stages) -> int:
-    """Write a feed into a folder; return the number of calls whose output it has. Raises CannotBeginError for a
-    folder that holds anything else, and where the left side has no outputs of layers."""
+    """Write a feed into a folder; return the number of calls whose output it has. Raises
+    CannotBeginError for a folder that holds anything else, and where the left side has no outputs
+    of layers."""
     left, path = stages.left, folder / "feed.safetensors"
     if not any(call.inputs for call in left.says.calls):
-        raise CannotBeginError(f"{left.name} has no inputs of layers; record it again with today's rosetta_record")
+        raise CannotBeginError(
+            f"{left.name} has no inputs of layers; record it again with today's rosetta_record"
+        )
     if folder.exists() and not is_feed(path) and (not folder.is_dir() or any(folder.iterdir())):
-        raise CannotBeginError(f"{folder} exists and is no feed; give --feed the name of a new folder")
+        raise CannotBeginError(
+            f"{folder} exists and is no feed; give --feed the name of a new folder"
+        )
     arrays = {f"gradients|{name}": array for name, array in gradients_of(stages).items()}
     outputs, partners, calls = fed_outputs(stages), left_calls(stages.pairing.pairs), 0
     for layer, of_layer in stages.right.called.items():

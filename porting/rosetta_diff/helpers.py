@@ -25,8 +25,8 @@ err = Console(stderr=True)
 
 
 class DiffError(Exception):
-    """Work began and failed. The message is one line, whatever names out of files are in it: what was found, what was
-    expected, what to try."""
+    """Work began and failed. The message is one line, whatever names out of files are in it: what
+    was found, what was expected, what to try."""
 
     exit_code = 1
 
@@ -35,7 +35,8 @@ class DiffError(Exception):
 
 
 class CannotBeginError(DiffError):
-    """The request cannot be begun: wrong options or paths, or records that cannot be read, paired or carried."""
+    """The request cannot be begun: wrong options or paths,
+    or records that cannot be read, paired or carried."""
 
     exit_code = 2
 
@@ -46,7 +47,8 @@ def reason(error: OSError) -> str:
 
 
 def printable(text: str) -> str:
-    """The text in one line, without the control characters by which it could write over the terminal."""
+    """The text in one line, without the control characters
+    by which it could write over the terminal."""
     return "".join(c if c.isprintable() else " " if c.isspace() else "?" for c in text)
 
 
@@ -62,7 +64,8 @@ def as_json(content: Any) -> str:
 
 
 def as_toml(value: str | list[str]) -> str:
-    """A text or a list of texts as TOML has them, which is as JSON has them but for one character."""
+    """A text or a list of texts as TOML has them,
+    which is as JSON has them but for one character."""
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
@@ -84,22 +87,29 @@ def say(message: str, console: Console | None = None) -> None:
 
 
 def table(title: str, columns: Iterable[str], numeric: Collection[str] = ()) -> Table:
-    """A Rich table without rows; the columns named in `numeric` are set flush right and never broken."""
+    """A Rich table without rows; the columns named in `numeric`
+    are set flush right and never broken."""
     grid = Table(
-        title=Text(printable(title), "bold"), title_justify="left", box=SIMPLE_HEAD, show_edge=False, pad_edge=False
+        title=Text(printable(title), "bold"),
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
     )
     grid.padding = (0, 1, 0, 0)
     for column in columns:
         if column in numeric:
             grid.add_column(column, justify="right", no_wrap=True)
         else:
-            grid.add_column(column, overflow="fold", min_width=max(map(len, column.split()), default=0))
+            grid.add_column(
+                column, overflow="fold", min_width=max(map(len, column.split()), default=0)
+            )
     return grid
 
 
 def read_at_most(largest: int, path: Path) -> bytes:
-    """The bytes of a file. Raises OSError for more than `largest` bytes, and where there is no file: a device or a
-    pipe may have no end."""
+    """The bytes of a file. Raises OSError for more than `largest` bytes, and where there is no
+    file: a device or a pipe may have no end."""
     status = os.stat(path)
     if not stat.S_ISREG(status.st_mode):
         raise OSError(errno.EINVAL, "it is not a file", str(path))
@@ -109,8 +119,8 @@ def read_at_most(largest: int, path: Path) -> bytes:
 
 
 def write_atomically(path: Path, content: bytes | str) -> None:
-    """Write a file beside `path`, have the disk hold it, and rename it to `path`. Raises OSError, which names `path`;
-    the file there is then as it was."""
+    """Write a file beside `path`, have the disk hold it, and rename it to `path`. Raises OSError,
+    which names `path`; the file there is then as it was."""
     beside = path.with_name(f".{path.name}.{token_hex(8)}{UNFINISHED}")
     try:
         with _writing_in(path.parent):
@@ -129,7 +139,8 @@ def write_atomically(path: Path, content: bytes | str) -> None:
 
 @contextmanager
 def _writing_in(folder: Path) -> Iterator[None]:
-    """Hold a lock on a folder, which several may hold. What killed processes left there is removed if nobody does."""
+    """Hold a lock on a folder, which several may hold.
+    What killed processes left there is removed if nobody does."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         with suppress(OSError):  # another process writes there, or the file system has no locks

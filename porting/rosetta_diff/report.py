@@ -15,7 +15,8 @@ MOST_NAMED = 10  # remarks
 
 
 def cell(checks: Sequence[Check], marked: bool = True) -> str:
-    """The cell of the table for the checks of one stage. Those inside a model that agrees have a remark instead."""
+    """The cell of the table for the checks of one stage.
+    Those inside a model that agrees have a remark instead."""
     if not checks:
         return ""
     worst = worst_of(checks)
@@ -27,7 +28,8 @@ def cell(checks: Sequence[Check], marked: bool = True) -> str:
 
 
 def worst_of(checks: Sequence[Check]) -> Check:
-    """The check that came nearest to its tolerance or exceeded it most. One inside a model that agrees comes last."""
+    """The check that came nearest to its tolerance or exceeded it most.
+    One inside a model that agrees comes last."""
     return max(checks, key=lambda check: (not check.inside, check.used))
 
 
@@ -47,7 +49,8 @@ def diff_table(diff: Diff) -> Table:
 
 
 def worst_of_stages(diff: Diff) -> Iterator[tuple[str, list[Check], Check, str]]:
-    """Each stage that was compared, its checks, the worst of them, and the error after one unit in the last place."""
+    """Each stage that was compared, its checks, the worst of them,
+    and the error after one unit in the last place."""
     for stage in STAGES:
         checks = [check for check in diff.checks if check.stage == stage]
         if checks:
@@ -66,7 +69,10 @@ def bounds_line(diff: Diff) -> str:
         times = noises(*diff.pairing.sides)
         return f"bounds from noise: {times:.0f} times what {' or '.join(diff.control.sources)} does"
     how = f"; a control of {diff.left}, which record.training makes, would show its noise"
-    is_known = diff.control.sources or "float64" in (diff.control.precision, diff.pairing.sides[0].computed)
+    is_known = diff.control.sources or "float64" in (
+        diff.control.precision,
+        diff.pairing.sides[0].computed,
+    )
     return f"bounds from table: those of {diff.control.precision}{'' if is_known else how}"
 
 
@@ -81,7 +87,10 @@ def lines(diff: Diff) -> Iterator[str]:
     elif not diff.compared:
         yield "nothing was compared, so nothing is known: both records lack what the other one has"
     elif diff.wrong_alone:
-        yield f"{diff.right} agrees with {diff.left} as a whole and differs in the replay: {diff.wrong_alone[0]}"
+        yield (
+            f"{diff.right} agrees with {diff.left} as a whole and differs in the replay: "
+            f"{diff.wrong_alone[0]}"
+        )
     else:
         parts = [f"on {of.stage}, {of.what}" for of in diff.parts_left_out]
         without = "; ".join(filter(None, [", ".join(diff.missing), *parts]))
@@ -91,7 +100,10 @@ def lines(diff: Diff) -> Iterator[str]:
             sentence = f"{diff.right} has what {diff.left} has: {stages}"
         yield f"as far as they go, {sentence}" if diff.unfinished else sentence
     if diff.unfinished:
-        yield f"the training of {diff.unfinished} was not finished; see why its script ended, and run it again"
+        yield (
+            f"the training of {diff.unfinished} was not finished; see why its script ended, and "
+            "run it again"
+        )
     yield from diff.replay.lines() if diff.replay else ()
     told = {of.line for of in diff.parts_left_out} if diff.passed else ()
     notes = [note for note in diff.notes if note not in told]

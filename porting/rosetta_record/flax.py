@@ -20,32 +20,49 @@ class Flax(Framework):
     whole = ("nnx.nn.recurrent.RNN", "nnx.nn.recurrent.RNNCellBase")
 
     def __init__(self) -> None:
-        self._watched: dict[type, dict[int, Any]] = {}  # of the layers of a class what computes them, by their ids
-        self._compiled: tuple[Any, Any] = (None, None)  # the last `loss_of`, and its gradients compiled
+        # Of the layers of a class what computes them, by their ids.
+        self._watched: dict[type, dict[int, Any]] = {}
+        # The last `loss_of`, and its gradients compiled.
+        self._compiled: tuple[Any, Any] = (None, None)
         self._updates: Any = None  # a step of an optimizer, compiled
 
     def facts(self) -> dict[str, Any]:
         return dict(super().facts(), backend=f"JAX {sys.modules['jax'].__version__}")
 
     def array(self, tensor: Any) -> NDArray[Any]:
-        return np.asarray(tensor.get_value() if isinstance(tensor, self.api.nnx.Variable) else tensor)
+        return np.asarray(
+            tensor.get_value() if isinstance(tensor, self.api.nnx.Variable) else tensor
+        )
 
     def exists(self, weight: Any) -> bool:
         return hasattr(weight, "dtype") and not isinstance(weight, self.api.nnx.RngState)
 
     def parts(self, layer: Any) -> Iterable[tuple[str, Any]]:
-        return [(name, part) for name, part in self._inside(layer) if isinstance(part, self.layer_class())]
+        return [
+            (name, part)
+            for name, part in self._inside(layer)
+            if isinstance(part, self.layer_class())
+        ]
 
     def owned(self, layer: Any) -> Owned:
-        variables = [(name, part) for name, part in self._inside(layer) if isinstance(part, self.api.nnx.Variable)]
+        variables = [
+            (name, part)
+            for name, part in self._inside(layer)
+            if isinstance(part, self.api.nnx.Variable)
+        ]
         parameters, buffers = (
-            {name: part for name, part in variables if self.exists(part) and self.trainable(part) == trained}
+            {
+                name: part
+                for name, part in variables
+                if self.exists(part) and self.trainable(part) == trained
+            }
             for trained in (True, False)
         )
         return parameters, buffers
 
     def _inside(self, value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-        """Yield the layers and the variables in a layer, through its lists and its generators of random numbers."""
+        """Yield the layers and the variables in a layer,
+        through its lists and its generators of random numbers."""
         nnx = self.api.nnx
         if isinstance(value, nnx.Pytree):
             parts: Iterable[tuple[Any, Any]] = vars(value).items()
@@ -54,17 +71,20 @@ class Flax(Framework):
         for key, part in parts:
             if isinstance(part, (nnx.Module, nnx.Variable)):
                 yield join(name, str(key)), part
-            elif isinstance(part, (nnx.Pytree, Mapping, list, tuple)) and not str(key).startswith("_pytree"):
+            elif isinstance(part, (nnx.Pytree, Mapping, list, tuple)) and not str(key).startswith(
+                "_pytree"
+            ):
                 yield from self._inside(part, join(name, str(key)))
 
     def weights(self, model: Any) -> dict[str, Any]:
         weights = super().weights(model)
-        first = arrays_in(self.api.nnx.state(model))  # a tied weight once, under the name by which optax knows it
+        # A tied weight once, under the name by which optax knows it.
+        first = arrays_in(self.api.nnx.state(model))
         return {**{path: weights[path] for path in weights if path in first}, **weights}
 
     def classes(self, value: Any) -> list[str]:
-        """Return also the classes of a recurrent layer's cell; of an optimizer the names of its transformations, in
-        order."""
+        """Return also the classes of a recurrent layer's cell; of an optimizer the names of its
+        transformations, in order."""
         if not isinstance(value, self.layer_class()):
             return [name for name, _ in transformations(self._parts(value)[0].update)]
         parts = [value, value.cell] if isinstance(value, self.api.nnx.RNN) else [value]
@@ -74,10 +94,14 @@ class Flax(Framework):
         return {**vars(getattr(layer, "cell", layer)), **vars(layer)}
 
     def watch(self, layer: Any, computed: Computed) -> Callable[[], Any]:
-        """Python looks a layer's __call__ up in its class. The class gets another one while layers of it are watched,
-        unless it has none, as a holder of weights for functions."""
+        """Python looks a layer's __call__ up in its class. The class gets another one while layers
+        of it are watched, unless it has none, as a holder of weights for functions."""
         kind = type(layer)
-        watched, former, call = self._watched.setdefault(kind, {}), vars(kind).get("__call__"), kind.__call__
+        watched, former, call = (
+            self._watched.setdefault(kind, {}),
+            vars(kind).get("__call__"),
+            kind.__call__,
+        )
 
         @functools.wraps(call)
         def seeing(layer: Any, *inputs: Any, **options: Any) -> Any:
@@ -106,7 +130,9 @@ class Flax(Framework):
         return next((not flag for flag in flags if flag is not None), None)
 
     def autocast(self, layer: Any) -> str | None:
-        dtype, of_weights = (name_of(getattr(layer, name, None)) for name in ("dtype", "param_dtype"))
+        dtype, of_weights = (
+            name_of(getattr(layer, name, None)) for name in ("dtype", "param_dtype")
+        )
         return None if dtype in ("None", of_weights) else dtype
 
     def trainable(self, weight: Any) -> bool:
@@ -116,10 +142,15 @@ class Flax(Framework):
         return [None for _ in self.trained(model)]  # no weight holds one
 
     def optimizer(self, optimizer: Any) -> Described:
-        """Read the closures of optax's functions, the state's counters of steps, and the hyperparameters that
-        optax.inject_hyperparams keeps there. Schedules and masks stay unknown."""
+        """Read the closures of optax's functions, the state's counters of steps, and the
+        hyperparameters that optax.inject_hyperparams keeps there. Schedules and masks stay
+        unknown."""
         tx, state = self._parts(optimizer)
-        held = {f"{name}.{key}": value for name, of in transformations(tx.update) for key, value in of.items()}
+        held = {
+            f"{name}.{key}": value
+            for name, of in transformations(tx.update)
+            for key, value in of.items()
+        }
         for kind, value in self._kept(state):
             if kind.endswith(".hyperparams"):
                 held.update({f"hyperparams.{name}": setting for name, setting in value.items()})
@@ -129,7 +160,11 @@ class Flax(Framework):
 
     def begin(self, model: Any, optimizer: Any) -> Any:
         nnx = self.api.nnx
-        return optimizer if hasattr(optimizer, "opt_state") else nnx.Optimizer(model, optimizer, wrt=nnx.Param)
+        return (
+            optimizer
+            if hasattr(optimizer, "opt_state")
+            else nnx.Optimizer(model, optimizer, wrt=nnx.Param)
+        )
 
     def put(self, weight: Any, array: NDArray[Any]) -> None:
         weight.set_value(self.tensor(array, weight))
@@ -143,7 +178,9 @@ class Flax(Framework):
     def states(self, model: Any) -> States:
         return self._variables(model, self.api.nnx.RngState)
 
-    def backward(self, model: Any, loss_of: Callable[[Any, Any], Any], batch: Any) -> tuple[Any, Any]:
+    def backward(
+        self, model: Any, loss_of: Callable[[Any, Any], Any], batch: Any
+    ) -> tuple[Any, Any]:
         if self._watched:  # no values are seen where gradients are traced
             before = self._variables(model, self.api.nnx.Variable)
             loss_of(model, batch)
@@ -160,12 +197,15 @@ class Flax(Framework):
         batch = with_dicts(OrderedDict, batch)  # JAX sorts the keys of others
         try:
             (_, computed), gradients = self._compiled[1](model, batch)
-        except (TypeError, IndexError):  # of what cannot be compiled, such as a batch of other things than arrays
+        # Of what cannot be compiled, such as a batch of other things than arrays.
+        except (TypeError, IndexError):
             (_, computed), gradients = gradients_of(model, batch)
         return computed, gradients
 
     def update(self, model: Any, optimizer: Any, gradients: Any) -> None:
-        self._updates = self._updates or self.api.nnx.jit(lambda optimizer, *others: optimizer.update(*others))
+        self._updates = self._updates or self.api.nnx.jit(
+            lambda optimizer, *others: optimizer.update(*others)
+        )
         self._updates(optimizer, model, gradients)
 
     def _variables(self, model: Any, kind: Any) -> States:
@@ -191,15 +231,23 @@ def with_dicts(kind: type, value: Any) -> Any:
     """Return the value with its dicts, in lists and tuples, too, as dicts of a kind."""
     if type(value) in (dict, OrderedDict):
         return kind((key, with_dicts(kind, part)) for key, part in value.items())
-    return type(value)(with_dicts(kind, part) for part in value) if type(value) in (list, tuple) else value
+    return (
+        type(value)(with_dicts(kind, part) for part in value)
+        if type(value) in (list, tuple)
+        else value
+    )
 
 
 def transformations(update: Any) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the transformations that an update function of optax is made of: the name of each, and its closure, which
-    holds its settings."""
+    """Yield the transformations that an update function of optax is made of: the name of each, and
+    its closure, which holds its settings."""
     held = dict(inspect.getclosurevars(update).nonlocals) if inspect.isroutine(update) else {}
     name = getattr(update, "__qualname__", "").partition(".")[0]
-    inner = [part for value in held.values() for part in (value if isinstance(value, tuple) else (value,))]
+    inner = [
+        part
+        for value in held.values()
+        for part in (value if isinstance(value, tuple) else (value,))
+    ]
     inner = [part for part in inner if getattr(part, "__name__", "") in ("update", "update_fn")]
     if "inner_factory" in held:  # of optax.inject_hyperparams
         yield held["inner_factory"].__name__, {}

@@ -18,8 +18,10 @@ from .values import writable
 
 FORMAT, VERSION = "rosetta-record", 1
 FILES = ("inputs", "weights", "layers", "outputs", "gradients", "step-1")
-CONTROL = "control"  # the record, within a record, of the same from weights that are moved by one unit
-REPLAY = "replay"  # the record, within a record, of layers that were given what the other side's were
+# The record, within a record, of the same from weights that are moved by one unit.
+CONTROL = "control"
+# The record, within a record, of layers that were given what the other side's were.
+REPLAY = "replay"
 
 
 def blank() -> dict[str, Any]:
@@ -37,7 +39,9 @@ def blank() -> dict[str, Any]:
         "layers": [],
         "calls": [],
         "weights": {},
-        "loaded": [],  # names of weights in the order of Keras's loader: the model's own, then those of each layer
+        # Names of weights in the order of Keras's loader:
+        # the model's own, then those of each layer.
+        "loaded": [],
         "files": {},  # how many arrays each has
         "optimizer": None,
         "loss": None,
@@ -48,21 +52,27 @@ def blank() -> dict[str, Any]:
 class Folder:
     """A record on disk: record.json and files of arrays.
 
-    Each write makes a whole file beside the former one and renames it, so that the folder is a record at each moment.
+    Each write makes a whole file beside the former one and renames it,
+    so that the folder is a record at each moment.
     """
 
     def __init__(self, path: Path) -> None:
-        """Make the folder an empty record. Raises RecordError for a folder that holds anything but a record."""
+        """Make the folder an empty record. Raises RecordError for a folder
+        that holds anything but a record."""
         self.path = path
         self.content = blank()
         self._waiting: dict[str, dict[str, NDArray[Any]]] = {}
         if path.exists():
             try:
-                is_record = json.loads((path / "record.json").read_text("utf-8"))["format"] == FORMAT
+                is_record = (
+                    json.loads((path / "record.json").read_text("utf-8"))["format"] == FORMAT
+                )
             except (OSError, ValueError, KeyError, TypeError):
                 is_record = False
             if not is_record and (not path.is_dir() or any(path.iterdir())):
-                raise RecordError(f"{path} exists and is no record; expected a new name or a record")
+                raise RecordError(
+                    f"{path} exists and is no record; expected a new name or a record"
+                )
         path.mkdir(parents=True, exist_ok=True)
         self.save()
         within = [path / name for name in (REPLAY, CONTROL)]
@@ -73,7 +83,8 @@ class Folder:
             (folder / "record.json").unlink(missing_ok=True)
 
     def wait(self, file: str, arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Take arrays that the next `save` writes. Until then record.json counts more than there are."""
+        """Take arrays that the next `save` writes.
+        Until then record.json counts more than there are."""
         if not any(self._waiting.values()):
             self.content["files"][file] = self.content["files"].get(file, 0) + len(arrays)
             self._describe()
@@ -100,7 +111,8 @@ class Folder:
         os.replace(beside, self.path / "record.json")
 
     def add(self, file: str, values: Mapping[str, Any]) -> None:
-        """Write arrays into a file, beside those that it holds. Raises RecordError for a name that it has already."""
+        """Write arrays into a file, beside those that it holds.
+        Raises RecordError for a name that it has already."""
         self._extend(file, {**self._waiting.pop(file, {}), **values})
         self.save()
 
@@ -114,8 +126,12 @@ class Folder:
     def _extend(self, file: str, values: Mapping[str, Any]) -> None:
         arrays = load_file(self._path_of(file)) if self._path_of(file).exists() else {}
         for name in arrays.keys() & values.keys():
-            raise RecordError(f"{name!r} is already recorded among the {file}; expected each name once")
-        arrays.update({name: writable(value, f"{name!r} of {file}") for name, value in values.items()})
+            raise RecordError(
+                f"{name!r} is already recorded among the {file}; expected each name once"
+            )
+        arrays.update(
+            {name: writable(value, f"{name!r} of {file}") for name, value in values.items()}
+        )
         beside = self.path / f"{file}.safetensors.new"
         save_file(arrays, beside)
         os.replace(beside, self._path_of(file))

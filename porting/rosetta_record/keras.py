@@ -39,7 +39,12 @@ class Keras(Framework):
         described = []
         for path, layer in zip(number_names(paths), layers):
             parameters, buffers = (
-                dict(zip(number_names(weight.name for weight in weights), [names[id(weight)] for weight in weights]))
+                dict(
+                    zip(
+                        number_names(weight.name for weight in weights),
+                        [names[id(weight)] for weight in weights],
+                    )
+                )
                 for weights in self._variables(layer)
             )
             described.append(Layer(path, layer, parameters, buffers))
@@ -48,10 +53,13 @@ class Keras(Framework):
     def loaded(self, model: Any) -> list[list[str]]:
         names, of_model = first_names(self.weights(model)), self._variables(model)
         of_layers = (  # a functional model's are in another order than its _layers
-            [*layer.trainable_weights, *layer.non_trainable_weights] for layer in getattr(model, "layers", [])
+            [*layer.trainable_weights, *layer.non_trainable_weights]
+            for layer in getattr(model, "layers", [])
         )
         listed = [[*of_model[0], *of_model[1]], *of_layers]
-        return [[names[id(weight)] for weight in weights if id(weight) in names] for weights in listed]
+        return [
+            [names[id(weight)] for weight in weights if id(weight) in names] for weights in listed
+        ]
 
     def settings(self, layer: Any) -> dict[str, Any]:
         try:
@@ -76,7 +84,8 @@ class Keras(Framework):
         return str(layer.compute_dtype) if layer.compute_dtype != layer.variable_dtype else None
 
     def gradients(self, model: Any) -> list[Any]:
-        return [getattr(weight.value, "grad", None) for weight in self.trained(model)]  # held by the torch backend
+        # Held by the torch backend.
+        return [getattr(weight.value, "grad", None) for weight in self.trained(model)]
 
     def optimizer(self, optimizer: Any) -> Described:
         settings = dict(self.settings(optimizer), iterations=int(self.array(optimizer.iterations)))
@@ -94,14 +103,18 @@ class Keras(Framework):
     def states(self, model: Any) -> States:
         weights = first_names(self.weights(model))
         seeds = [state for state in model.variables if id(state) not in weights]
-        of_torch = import_framework("torch").states(model) if self.api.backend.backend() == "torch" else []
+        of_torch = (
+            import_framework("torch").states(model) if self.api.backend.backend() == "torch" else []
+        )
         return [*((state.assign, np.array(self.array(state))) for state in seeds), *of_torch]
 
     def forget(self, model: Any) -> None:
         if self.api.backend.backend() == "torch":  # on the others they hold none
             model.zero_grad(set_to_none=True)
 
-    def backward(self, model: Any, loss_of: Callable[[Any, Any], Any], batch: Any) -> tuple[Any, Any]:
+    def backward(
+        self, model: Any, loss_of: Callable[[Any, Any], Any], batch: Any
+    ) -> tuple[Any, Any]:
         backend = self.api.backend.backend()
         if backend == "jax":
             return self._backward_in_jax(model, loss_of, batch)
@@ -109,23 +122,35 @@ class Keras(Framework):
             return super().backward(model, loss_of, batch)
         with sys.modules["tensorflow"].GradientTape() as tape:
             computed = loss_of(model, batch)
-        return computed, tape.gradient(loss_in(computed), [weight.value for weight in self.trained(model)])
+        return computed, tape.gradient(
+            loss_in(computed), [weight.value for weight in self.trained(model)]
+        )
 
     def update(self, model: Any, optimizer: Any, gradients: Any) -> None:
         pairs = [pair for pair in zip(gradients, self.trained(model)) if pair[0] is not None]
-        with sys.modules["torch"].no_grad() if self.api.backend.backend() == "torch" else nullcontext():
+        with (
+            sys.modules["torch"].no_grad()
+            if self.api.backend.backend() == "torch"
+            else nullcontext()
+        ):
             optimizer.apply_gradients(pairs)
 
-    def _backward_in_jax(self, model: Any, loss_of: Callable[[Any, Any], Any], batch: Any) -> tuple[Any, Any]:
+    def _backward_in_jax(
+        self, model: Any, loss_of: Callable[[Any, Any], Any], batch: Any
+    ) -> tuple[Any, Any]:
         trained, others = self.trained(model), model.non_trainable_variables
-        if self.entry in vars(model):  # it is watched, and no values are seen where gradients are traced
+        # It is watched, and no values are seen where gradients are traced.
+        if self.entry in vars(model):
             with self.api.StatelessScope():
                 loss_of(model, batch)
 
         def compute(values: Any) -> Any:
             with self.api.StatelessScope(zip(trained, values)) as scope:
                 computed = loss_of(model, batch)
-            return loss_in(computed), (computed, [scope.get_current_value(weight) for weight in others])
+            return loss_in(computed), (
+                computed,
+                [scope.get_current_value(weight) for weight in others],
+            )
 
         grad = sys.modules["jax"].value_and_grad(compute, has_aux=True)
         (_, (computed, changed)), gradients = grad([weight.value for weight in trained])
@@ -135,13 +160,16 @@ class Keras(Framework):
         return computed, gradients
 
     def _reach(self, model: Any) -> Iterator[tuple[str, Any]]:
-        """Return the model and all layers in it, each once; without the cell whose weights a recurrent layer uses."""
+        """Return the model and all layers in it, each once;
+        without the cell whose weights a recurrent layer uses."""
         met = set()
 
         def visit(layer: Any, above: str) -> Iterator[tuple[str, Any]]:
             if id(layer) not in met:
                 met.add(id(layer))
-                path = getattr(layer, "path", None) or (f"{above}/{layer.name}" if above else layer.name)
+                path = getattr(layer, "path", None) or (
+                    f"{above}/{layer.name}" if above else layer.name
+                )
                 yield path, layer
                 for part in [] if self._cell(layer) else layer._layers:
                     yield from visit(part, "" if layer is model else path)
@@ -178,7 +206,11 @@ def flatten(config: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in config.items():
         if not isinstance(value, dict):
             flat[name] = value
-        elif "class_name" in value and "build_config" not in value and not name.endswith("initializer"):
+        elif (
+            "class_name" in value
+            and "build_config" not in value
+            and not name.endswith("initializer")
+        ):
             flat[name] = value["class_name"]
             inner = value["config"] if isinstance(value["config"], dict) else {}
             flat.update({f"{name}.{key}": part for key, part in flatten(inner).items()})

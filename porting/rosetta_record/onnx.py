@@ -1,7 +1,7 @@
 """Exported models in ONNX, as a record needs them; ONNX Runtime computes them on the CPU.
 
-A graph is a model. Its nodes are layers, and the numbers that they take and that no input changes are weights. The
-file itself gives the outputs, and a copy of it what the nodes give.
+A graph is a model. Its nodes are layers, and the numbers that they take and that no input changes
+are weights. The file itself gives the outputs, and a copy of it what the nodes give.
 """
 
 from __future__ import annotations
@@ -20,9 +20,11 @@ from . import RecordError
 from .framework import Computed, Framework, Layer
 from .values import array_of, arrays_in
 
-SCOPES = "pkg.torch.onnx.name_scopes"  # under which torch writes the paths of a node's modules and its name in them
+# Under which torch writes the paths of a node's modules and its name in them.
+SCOPES = "pkg.torch.onnx.name_scopes"
 OUTPUTS = {"LSTM": 3, "GRU": 2, "RNN": 2}  # numbers of outputs, of which a graph may ask for fewer
-RANDOM = ("Random", "Bernoulli", "Multinomial")  # begin the names of operators that give other numbers each time
+# Begin the names of operators that give other numbers each time.
+RANDOM = ("Random", "Bernoulli", "Multinomial")
 LONGEST_SETTING = 64  # numbers of a constant that is recorded among the settings
 LONGEST_MESSAGE = 300  # characters of ONNX Runtime's words
 
@@ -33,27 +35,33 @@ class Node:
     __module__ = "onnx"  # by which a record knows the framework
     computed: Any = None  # what is called with each call, while the node is watched
 
-    def __init__(self, path: str, kind: str, settings: Mapping[str, Any], parameters: Mapping[str, str]) -> None:
+    def __init__(
+        self, path: str, kind: str, settings: Mapping[str, Any], parameters: Mapping[str, str]
+    ) -> None:
         self.path, self.kind, self.settings, self.parameters = path, kind, settings, parameters
 
 
-Call = Tuple[Node, Mapping[str, str], Sequence[str]]  # names of inputs by the operator's names, and of outputs
+# Names of inputs by the operator's names, and of outputs.
+Call = Tuple[Node, Mapping[str, str], Sequence[str]]
 
 
 class Graph(Node):
-    """The model in a file. Called with its inputs, as arrays or tensors, it returns a list of its outputs."""
+    """The model in a file. Called with its inputs, as arrays or tensors,
+    it returns a list of its outputs."""
 
     __module__ = "onnx"
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        """Raises RecordError where a package is missing, and for a file that ONNX Runtime does not load."""
+        """Raises RecordError where a package is missing,
+        and for a file that ONNX Runtime does not load."""
         super().__init__("", "Graph", {}, {})
         try:
             import onnx
             import onnxruntime
         except ImportError as error:
             raise RecordError(
-                f"{path} is computed by ONNX Runtime, and {error.name} is missing; pip install onnx onnxruntime"
+                f"{path} is computed by ONNX Runtime, and {error.name} is missing; pip install "
+                "onnx onnxruntime"
             ) from error
         self._onnx, self._runtime, self._file = onnx, onnxruntime, os.fspath(path)
         self._session = self._open_session(self._file)
@@ -61,7 +69,9 @@ class Graph(Node):
             self._copy = onnx.load(self._file)
         for node in self._copy.graph.node:
             node.name = node.name or next(filter(None, node.output))
-        self._types = {each.name: each.type[len("tensor(") : -1] for each in self._session.get_inputs()}
+        self._types = {
+            each.name: each.type[len("tensor(") : -1] for each in self._session.get_inputs()
+        }
         self._outputs = [output.name for output in self._copy.graph.output]
         self.constants = self._fold()
         self.calls = [*self._read()]
@@ -74,17 +84,23 @@ class Graph(Node):
         names = list(named or self._types)
         if len(arrays) != len(names) or {*names} != {*self._types}:
             given = ", ".join(named) or f"{len(arrays)} arrays"
-            raise RecordError(f"a batch has {given}; {self._file} takes {len(self._types)}: {', '.join(self._types)}")
+            raise RecordError(
+                f"a batch has {given}; {self._file} takes {len(self._types)}: "
+                f"{', '.join(self._types)}"
+            )
         for place, name in enumerate(names):
             if arrays[place].dtype.kind in "iu" and "int" in self._types[name]:
                 arrays[place] = arrays[place].astype(self._types[name])
         return self.computed(self._compute, (), dict(zip(names, arrays)))
 
     def _compute(self, **feeds: Any) -> list[Any]:
-        """Compute all calls, hand each to what watches its node, and return the outputs of the file itself."""
+        """Compute all calls, hand each to what watches its node,
+        and return the outputs of the file itself."""
         values = {**feeds, **self._run(self._open, self._names, feeds)}
         for node, of_inputs, of_outputs in self.calls:
-            inputs = {role: values[name] for role, name in of_inputs.items() if is_float(values[name])}
+            inputs = {
+                role: values[name] for role, name in of_inputs.items() if is_float(values[name])
+            }
             outputs = [values[name] for name in of_outputs if is_float(values[name])]
             if outputs:
                 node.computed(lambda given=outputs, **_: given, (), inputs)
@@ -93,8 +109,8 @@ class Graph(Node):
     # ONNX Runtime, whose errors have no class of their own
 
     def _open_session(self, model: Any, names: Sequence[str] = ()) -> Any:
-        """Return a session of the file, or of a copy with these values as its outputs, each of whose nodes is
-        computed as it is written."""
+        """Return a session of the file, or of a copy with these values as its outputs, each of
+        whose nodes is computed as it is written."""
         options, levels = self._runtime.SessionOptions(), self._runtime.GraphOptimizationLevel
         options.log_severity_level = 3  # errors alone
         with self._loading():
@@ -103,7 +119,9 @@ class Graph(Node):
                 del model.graph.output[:]
                 model.graph.output.extend(self._onnx.ValueInfoProto(name=name) for name in names)
                 model = model.SerializeToString()  # of 2 GiB at most
-            return self._runtime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+            return self._runtime.InferenceSession(
+                model, options, providers=["CPUExecutionProvider"]
+            )
 
     @contextmanager
     def _loading(self) -> Iterator[None]:
@@ -111,7 +129,9 @@ class Graph(Node):
         try:
             yield
         except Exception as error:
-            raise RecordError(f"{self._file} is not loaded by ONNX Runtime: {words_of(error)}") from error
+            raise RecordError(
+                f"{self._file} is not loaded by ONNX Runtime: {words_of(error)}"
+            ) from error
 
     def _run(self, session: Any, names: Sequence[str], feeds: Mapping[str, Any]) -> dict[str, Any]:
         """Return values by name."""
@@ -119,13 +139,15 @@ class Graph(Node):
             return dict(zip(names, session.run(names, feeds)))
         except Exception as error:
             hint = "was a length, or a number of rows, exported as a constant?"
-            raise RecordError(f"{self._file} does not compute a batch: {words_of(error)}; {hint}") from error
+            raise RecordError(
+                f"{self._file} does not compute a batch: {words_of(error)}; {hint}"
+            ) from error
 
     # What the file says
 
     def _fold(self) -> dict[str, NDArray[Any]]:
-        """Return the initializers by name, and what is computed of them alone, which becomes initializers of the
-        copy."""
+        """Return the initializers by name, and what is computed of them alone,
+        which becomes initializers of the copy."""
         graph, helper = self._copy.graph, self._onnx.numpy_helper
         constants = {tensor.name: helper.to_array(tensor) for tensor in graph.initializer}
         part, known, rest = self._onnx.ModelProto(), {*constants, ""}, []
@@ -148,7 +170,8 @@ class Graph(Node):
         return constants
 
     def _read(self) -> Iterator[Call]:
-        """Yield the calls in order. Nodes of one kind and one module that take the same weights are one layer."""
+        """Yield the calls in order. Nodes of one kind and one module
+        that take the same weights are one layer."""
         biases = self._biases()
         layers: dict[Any, Node] = {}
         added = {id(add) for add, _ in biases.values()}
@@ -160,10 +183,17 @@ class Graph(Node):
             names = [*last.output, *[""] * (OUTPUTS.get(node.op_type, 0) - len(last.output))]
             last.output[:] = [name or f"{node.name}:{place}" for place, name in enumerate(names)]
             constants = {role: name for role, name in inputs.items() if name in self.constants}
-            parameters = {role: name for role, name in constants.items() if is_weight(self.constants[name])}
+            parameters = {
+                role: name for role, name in constants.items() if is_weight(self.constants[name])
+            }
             parameters.update({"bias": bias} if bias else {})
-            small = {role: self.constants[constants[role]] for role in constants.keys() - parameters.keys()}
-            settings.update({role: one.tolist() for role, one in small.items() if one.size <= LONGEST_SETTING})
+            small = {
+                role: self.constants[constants[role]]
+                for role in constants.keys() - parameters.keys()
+            }
+            settings.update(
+                {role: one.tolist() for role, one in small.items() if one.size <= LONGEST_SETTING}
+            )
             alone = scope and sum(is_within(each, scope) for each in scopes) == 1
             path = scope if alone else f"{scope}/{node.name.rpartition('/')[2]}".lstrip("/")
             layer = Node(path, node.op_type, settings, parameters)
@@ -172,7 +202,8 @@ class Graph(Node):
             yield layers.setdefault(key, layer), computed, last.output
 
     def _biases(self) -> dict[str, tuple[Any, str]]:
-        """Return by the output of a product the Add of a vector to it, perhaps after a Reshape, and the vector."""
+        """Return by the output of a product the Add of a vector to it,
+        perhaps after a Reshape, and the vector."""
         nodes = list(self._copy.graph.node)
         self._nodes = nodes  # or a node that is asked for again would be another object
         uses = Counter([*self._outputs, *(name for node in nodes for name in taken_by(node))])
@@ -189,7 +220,8 @@ class Graph(Node):
         return biases
 
     def _describe(self, node: Any) -> tuple[dict[str, Any], dict[str, str]]:
-        """Return an operator's attributes, with the defaults of its opset, and its inputs by the operator's names."""
+        """Return an operator's attributes, with the defaults of its opset,
+        and its inputs by the operator's names."""
         defs, value_of = self._onnx.defs, self._onnx.helper.get_attribute_value
         versions = {opset.domain: opset.version for opset in self._copy.opset_import}
         attributes = list(node.attribute)
@@ -199,11 +231,16 @@ class Graph(Node):
             roles = [each.name for each in schema.inputs]
             attributes = [*(each.default_value for each in schema.attributes.values()), *attributes]
         settings = {each.name: value_of(each) for each in attributes if each.type}
-        settings = {name: value.decode() if isinstance(value, bytes) else value for name, value in settings.items()}
+        settings = {
+            name: value.decode() if isinstance(value, bytes) else value
+            for name, value in settings.items()
+        }
         settings["node"] = node.name
         roles += map(str, range(len(roles), len(node.input)))
         inputs = {role: name for role, name in zip(roles, node.input) if name}
-        within = [name for name in taken_by(node) if name in self.constants and name not in node.input]
+        within = [
+            name for name in taken_by(node) if name in self.constants and name not in node.input
+        ]
         return settings, {**inputs, **dict(zip(within, within))}
 
 
@@ -211,7 +248,11 @@ class Onnx(Framework):
     name, base = "onnx", ""
 
     def facts(self) -> dict[str, Any]:
-        return {"name": self.name, "version": sys.modules["onnxruntime"].__version__, "backend": None}
+        return {
+            "name": self.name,
+            "version": sys.modules["onnxruntime"].__version__,
+            "backend": None,
+        }
 
     def layer_class(self) -> Any:
         return Graph
@@ -219,7 +260,11 @@ class Onnx(Framework):
     def weights(self, model: Any) -> dict[str, Any]:
         if not isinstance(model, Graph):
             return dict(model.parameters)
-        return {name: model.constants[name] for node, _, _ in model.calls for name in node.parameters.values()}
+        return {
+            name: model.constants[name]
+            for node, _, _ in model.calls
+            for name in node.parameters.values()
+        }
 
     def trainable(self, weight: Any) -> bool:
         return False
@@ -265,7 +310,8 @@ def is_float(value: Any) -> bool:
 
 
 def is_weight(array: NDArray[Any]) -> bool:
-    return array.size > 1 and (array.dtype.kind == "f" or array.dtype.name in ("int8", "uint8"))  # if it is quantized
+    # If it is quantized.
+    return array.size > 1 and (array.dtype.kind == "f" or array.dtype.name in ("int8", "uint8"))
 
 
 def words_of(error: Exception) -> str:

@@ -36,14 +36,25 @@ class Paddle(Framework):
 
     def optimizer(self, optimizer: Any) -> Described:
         settings = dict(vars(optimizer), learning_rate=optimizer.get_lr())
-        for name, part in (("regularization", optimizer.regularization), ("clipping", optimizer._grad_clip)):
+        for name, part in (
+            ("regularization", optimizer.regularization),
+            ("clipping", optimizer._grad_clip),
+        ):
             if part is not None:
                 settings[name] = type(part).__name__
                 settings.update({f"{name}.{key}": value for key, value in vars(part).items()})
-        powers = [of.values() for slot, of in optimizer._accumulators.items() if slot.endswith("beta2_pow_acc")]
-        settings["beta2_pow_acc"] = sorted({power.item() for of_slot in powers for power in of_slot})
+        powers = [
+            of.values()
+            for slot, of in optimizer._accumulators.items()
+            if slot.endswith("beta2_pow_acc")
+        ]
+        settings["beta2_pow_acc"] = sorted(
+            {power.item() for of_slot in powers for power in of_slot}
+        )
         groups = [group for group in optimizer._param_groups if isinstance(group, dict)]
-        weights = [weight for group in groups for weight in group["params"]] or optimizer._param_groups
+        weights = [
+            weight for group in groups for weight in group["params"]
+        ] or optimizer._param_groups
         return Described(settings, weights, groups)
 
     def rate(self, optimizer: Any) -> Any:

@@ -23,13 +23,17 @@ FEED = "rosetta-feed"  # the format of a feed
 
 
 def model_of(shapes: Mapping[str, Sequence[int]]) -> str:
-    """Return what tells a model from another one: a digest of the names and shapes of its weights."""
+    """Return what tells a model from another one:
+    a digest of the names and shapes of its weights."""
     listed = {name: list(shape) for name, shape in sorted(shapes.items())}
-    return hashlib.blake2b(json.dumps(listed, separators=(",", ":"), ensure_ascii=False).encode()).hexdigest()
+    return hashlib.blake2b(
+        json.dumps(listed, separators=(",", ":"), ensure_ascii=False).encode()
+    ).hexdigest()
 
 
 class Feed:
-    """Outputs of another record's layers in the layouts of this model, as `rosetta-diff` wrote them into a folder."""
+    """Outputs of another record's layers in the layouts of this model,
+    as `rosetta-diff` wrote them into a folder."""
 
     def __init__(self, folder: Path) -> None:
         try:
@@ -49,32 +53,43 @@ class Feed:
             self._names.setdefault(name.rpartition("|")[0], []).append(name)
 
     def check(self, weights: Mapping[str, Any]) -> None:
-        """Raise RecordError where the feed was written for another model than that with these weights."""
+        """Raise RecordError where the feed was written for another model
+        than that with these weights."""
         if model_of({name: weight.shape for name, weight in weights.items()}) != self._model:
             raise RecordError(
-                f"the feed in {self._folder} is of another model: the names or shapes of its weights are others; "
-                "write it anew with rosetta-diff LEFT RIGHT --feed"
+                f"the feed in {self._folder} is of another model: the names or shapes of its "
+                "weights are others; write it anew with rosetta-diff LEFT RIGHT --feed"
             )
 
     def arrays(self, of: str) -> dict[str, NDArray[Any]]:
-        """Return the outputs of "outputs NUMBER LAYER" by their numbers, or "gradients" by their weights."""
-        return {name.rpartition("|")[2]: self._file.get_tensor(name) for name in self._names.get(of, [])}
+        """Return the outputs of "outputs NUMBER LAYER" by their numbers,
+        or "gradients" by their weights."""
+        return {
+            name.rpartition("|")[2]: self._file.get_tensor(name) for name in self._names.get(of, [])
+        }
 
 
 def output_of_feed(run: Run, call: dict[str, Any], output: Any) -> Any:
-    """Return the output of a replay's call with the feed's arrays in place of those of their shape. The call tells
-    which."""
+    """Return the output of a replay's call with the feed's arrays in place of those of their shape.
+    The call tells which."""
     framework = run.framework_for(run.model)
     tensors = {str(number): tensor for number, tensor in enumerate(arrays_in(output).values())}
     arrays = run.source.arrays(f"outputs {call['number']} {call['layer']}") if run.source else {}
-    fits = [name for name in tensors if name in arrays and arrays[name].shape == tuple(tensors[name].shape)]
+    fits = [
+        name
+        for name in tensors
+        if name in arrays and arrays[name].shape == tuple(tensors[name].shape)
+    ]
     call["fed_outputs"] = fits
     tensors.update({name: framework.tensor(arrays[name], tensors[name]) for name in fits})
     return replace_arrays(output, iter(tensors.values()))
 
 
-def replay_model(run: Run, compute: Callable[[], Any], then: Callable[[Any], None] = lambda computed: None) -> None:
-    """Compute into a run's replay alone, and do what comes after it. In the end the model is as it was before."""
+def replay_model(
+    run: Run, compute: Callable[[], Any], then: Callable[[Any], None] = lambda computed: None
+) -> None:
+    """Compute into a run's replay alone, and do what comes after it.
+    In the end the model is as it was before."""
     framework, weights = run.framework_for(run.model), run.weights()
     if run.replay:
         replay = run.replay.run
@@ -92,7 +107,8 @@ def states_of(framework: Framework, weights: Iterable[Any]) -> States:
     """Return the values of weights."""
 
     def put(weight: Any, array: NDArray[Any]) -> None:
-        if not np.array_equal(array, array_of(weight)):  # a backward pass refuses what was put in its place
+        # A backward pass refuses what was put in its place.
+        if not np.array_equal(array, array_of(weight)):
             framework.put(weight, array)
 
     return [(functools.partial(put, weight), np.array(array_of(weight))) for weight in weights]

@@ -42,14 +42,16 @@ class Run:
     """The state that the methods of a Record, a training and a replay share."""
 
     def __init__(self, path: Path, feed: Feed | None) -> None:
-        """Replace an earlier record in this folder. Raises RecordError for a folder that holds anything else."""
+        """Replace an earlier record in this folder.
+        Raises RecordError for a folder that holds anything else."""
         self.store = Folder(path)
         self.content = self.store.content
         self.calls = Calls()
         self.content["calls"] = self.calls.ended
         self.framework: Framework | None = None
         self.model: Any = None
-        self.watched = True  # until the first forward pass, after record.model if there is a model, has ended
+        # Until the first forward pass, after record.model if there is a model, has ended.
+        self.watched = True
         self.feed = feed
         self.replay: Record | None = None  # in which this run's feed is used
         self.source: Feed | None = None  # what layers give, where this is a replay itself
@@ -74,11 +76,16 @@ class Run:
         framework = framework_of(model)
         if framework is None or not isinstance(model, framework.layer_class()):
             known = "a layer of torch, paddle, keras 3 or flax.nnx"
-            raise RecordError(f"a model is of {class_name(type(model))}; expected {known}; record.layer takes arrays")
+            raise RecordError(
+                f"a model is of {class_name(type(model))}; expected {known}; "
+                "record.layer takes arrays"
+            )
         framework.refuse_compiled(model)
         weights = framework.weights(model)
         if not weights:
-            raise RecordError("the model has no weights; if it makes them when it is called, call it once before")
+            raise RecordError(
+                "the model has no weights; if it makes them when it is called, call it once before"
+            )
         self.framework, self.model, self.watched = framework, model, True
         first, transient = first_names(weights), framework.transient(model)
         for name, weight in weights.items():
@@ -88,26 +95,34 @@ class Run:
                 "tied_to": None if first[id(weight)] == name else first[id(weight)],
             }
         for layer in framework.layers(model):
-            facts = self.describe(layer, framework.classes(layer.layer), framework.settings(layer.layer))
+            facts = self.describe(
+                layer, framework.classes(layer.layer), framework.settings(layer.layer)
+            )
             self._layers[layer.path] = layer.layer
             if not self.source:  # a replay is told by the run that it is of
                 compute = functools.partial(self._compute, layer.layer, facts)
                 self._unwatch.append(framework.watch(layer.layer, compute))
         precision = framework.computes_in(self.precision_with(weights.values()))
-        self.content.update(framework=framework.facts(), precision=precision, loaded=framework.loaded(model))
+        self.content.update(
+            framework=framework.facts(), precision=precision, loaded=framework.loaded(model)
+        )
         return weights
 
     def framework_for(self, model: Any) -> Framework:
         """Return the framework of the run's model. Raises RecordError for another model."""
         if self.framework is None:
-            raise RecordError("no model is recorded; call record.model(model) first, or give arrays by name")
+            raise RecordError(
+                "no model is recorded; call record.model(model) first, or give arrays by name"
+            )
         if model is not self.model:
-            raise RecordError("this is another object than record.model was given; expected the same one")
+            raise RecordError(
+                "this is another object than record.model was given; expected the same one"
+            )
         return self.framework
 
     def weights(self) -> dict[str, Any]:
-        """Return the model's recorded weights by name. What a layer keeps of a call, such as attention weights among
-        its buffers, is no weight."""
+        """Return the model's recorded weights by name. What a layer keeps of a call, such as
+        attention weights among its buffers, is no weight."""
         weights = self.framework_for(self.model).weights(self.model)
         return {name: weight for name, weight in weights.items() if name in self.content["weights"]}
 
@@ -115,7 +130,9 @@ class Run:
         """Raise RecordError for a name of no recorded weight."""
         for name in names:
             if name not in self.content["weights"]:
-                raise RecordError(f"{name!r} is no weight that is recorded; expected names of weights")
+                raise RecordError(
+                    f"{name!r} is no weight that is recorded; expected names of weights"
+                )
 
     def restore(self, states: States) -> None:
         """Give the model its recorded weights, and its states of random numbers."""
@@ -123,8 +140,9 @@ class Run:
         self.put_weights()
 
     def put_weights(self, unit: str = "") -> None:
-        """Give the model the recorded weights; or each of them moved by one unit in the last place of a type, or of
-        the weight's type if that is coarser: a smaller unit vanishes where weights are rounded."""
+        """Give the model the recorded weights; or each of them moved by one unit in the last place
+        of a type, or of the weight's type if that is coarser: a smaller unit vanishes where weights
+        are rounded."""
         framework, rng = self.framework_for(self.model), np.random.default_rng(SEED)
         with self.store.open("weights") as recorded:
             for name, weight in self.weights().items():
@@ -135,13 +153,22 @@ class Run:
                     framework.put(weight, array)
 
     def precision_with(self, weights: Iterable[Any]) -> str | None:
-        """Return the floating type of most weights, those recorded before and these, and the finer one of two."""
+        """Return the floating type of most weights, those recorded before and these,
+        and the finer one of two."""
         self._types.update(kind for kind in map(precision_of, weights) if "float" in kind)
-        return max(self._types, key=lambda kind: (self._types[kind], DIGITS.get(kind, 0)), default=None)
+        return max(
+            self._types, key=lambda kind: (self._types[kind], DIGITS.get(kind, 0)), default=None
+        )
 
-    def describe(self, layer: Layer, classes: list[str], settings: Mapping[str, Any]) -> dict[str, Any]:
+    def describe(
+        self, layer: Layer, classes: list[str], settings: Mapping[str, Any]
+    ) -> dict[str, Any]:
         """Add a layer to record.json. Whether it trains is known when it is called."""
-        facts: dict[str, Any] = {"path": layer.path, "classes": classes, "settings": plain(settings)}
+        facts: dict[str, Any] = {
+            "path": layer.path,
+            "classes": classes,
+            "settings": plain(settings),
+        }
         facts.update(training=None, parameters=layer.parameters, buffers=layer.buffers)
         self.content["layers"].append(facts)
         return facts
@@ -167,7 +194,9 @@ class Run:
         self.end_pass()
         last = self.content["steps"][-1]["step"] if self.content["steps"] else 0
         if number <= last or (last == 0 and number != 1):
-            raise RecordError(f"step {number} came after step {last}; expected steps in order, the first being 1")
+            raise RecordError(
+                f"step {number} came after step {last}; expected steps in order, the first being 1"
+            )
         self.content["steps"].append(dict({"step": number, "loss": number_in(loss)}, **rate))
         if number == 1:
             self.store.add("step-1", weights)
@@ -186,7 +215,10 @@ class Run:
             rates = (layer["settings"].get(name) for name in ("p", "rate", "dropout"))
             random = layer["training"] and any("rop" in name for name in layer["classes"])
             if random and any(isinstance(rate, float) and 0 < rate < 1 for rate in rates):
-                words = "drops at random, and no other framework drops the same; record with a rate of 0"
+                words = (
+                    "drops at random, and no other framework drops the same; record with a rate of "
+                    "0"
+                )
                 warnings.warn(f"{layer['path']} {words}", stacklevel=3)
                 return
 
@@ -198,7 +230,8 @@ class Run:
         return self.replay.run if self.replay and self.replay.run.watched else self
 
     def tap(self, name: str, tensor: Any) -> Any:
-        """Record a tensor as the output of a layer of its own; return it, or the feed's in a replay."""
+        """Record a tensor as the output of a layer of its own;
+        return it, or the feed's in a replay."""
         run = self.now
         if not run.watched or is_symbolic(tensor):
             return tensor
@@ -209,7 +242,8 @@ class Run:
         return output_of_feed(run, call, tensor) if run.source else tensor
 
     def end_call(self, call: Mapping[str, Any], output: Any) -> dict[str, Any]:
-        """End a call. Its parts that are outside have a type that says nothing of what is computed of the weights."""
+        """End a call. Its parts that are outside have a type that says nothing
+        of what is computed of the weights."""
         call = self.calls.end(call, output)
         arrays = enumerate(arrays_in(output).values())
         outside = [part for part, array in arrays if self._is_outside(call["layer"], array)]
@@ -217,18 +251,23 @@ class Run:
             call["outside"] = outside
         return call
 
-    def _compute(self, layer: Any, facts: dict[str, Any], call: Any, inputs: Any, options: Any) -> Any:
-        """Return the output of a layer's call, which is recorded during a forward pass. In a replay the feed's arrays
-        stand in its place."""
+    def _compute(
+        self, layer: Any, facts: dict[str, Any], call: Any, inputs: Any, options: Any
+    ) -> Any:
+        """Return the output of a layer's call, which is recorded during a forward pass. In a replay
+        the feed's arrays stand in its place."""
         with computing(self):
             run, framework = self.now, self.framework_for(self.model)
             if not run.watched or is_symbolic([inputs, options]):
                 return call(*inputs, **options)
             if self.replay and run is self and not self.calls.depth:
                 replay_model(self, lambda: layer(*inputs, **options))
-                if facts is self.content["layers"][0]:  # then no other part of the model is replayed
+                # Then no other part of the model is replayed.
+                if facts is self.content["layers"][0]:
                     self.end_replay()
-            arguments = framework.pad(layer, {**dict(zip(names_of(call, len(inputs)), inputs)), **options})
+            arguments = framework.pad(
+                layer, {**dict(zip(names_of(call, len(inputs)), inputs)), **options}
+            )
             begun = run.calls.begin(facts["path"], arguments)
             run.calls.depth += 1
             try:
@@ -250,7 +289,8 @@ class Run:
     # Types
 
     def coarsest(self, outside: bool = False) -> str:
-        """Return the coarsest type in which anything was computed of weights; or with what is outside."""
+        """Return the coarsest type in which anything was computed of weights;
+        or with what is outside."""
         types = [
             dtype
             for call in self.calls.ended
@@ -266,8 +306,8 @@ class Run:
         self.content["casts"][line] = coarsest(dtype, self.content["casts"].get(line))
 
     def _is_outside(self, path: str, array: Any) -> bool:
-        """True for an array of a coarser type than the weights' through which no gradients are known to flow, unless
-        a layer with weights gave it."""
+        """True for an array of a coarser type than the weights' through which no gradients are
+        known to flow, unless a layer with weights gave it."""
         of_weights = coarsest("float64", self.content["precision"], self.content["autocast"])
         if DIGITS.get(precision_of(array), 52) >= DIGITS[of_weights]:
             return False
@@ -277,7 +317,8 @@ class Run:
         return not (has_weights or any(parameters) or (framework and framework.flows(array)))
 
 
-LAST: weakref.WeakValueDictionary[Path, Run] = weakref.WeakValueDictionary()  # the last run in each folder
+# The last run in each folder.
+LAST: weakref.WeakValueDictionary[Path, Run] = weakref.WeakValueDictionary()
 COMPUTING: list[Run] = []  # runs whose models compute now, the innermost last
 
 

@@ -1,4 +1,5 @@
-"""Records of a model that is put back afterwards: a training or forward passes, with a replay and a control."""
+"""Records of a model that is put back afterwards: a training or forward passes,
+with a replay and a control."""
 
 from __future__ import annotations
 
@@ -22,12 +23,14 @@ from .values import arrays_in, framework_of, join, loss_in, plain_value
 if TYPE_CHECKING:
     from .record import Record
 
-Loss = Callable[[Any, Any], Any]  # takes a model and a batch; returns the loss, or the loss and a dict of outputs
+# Takes a model and a batch; returns the loss, or the loss and a dict of outputs.
+Loss = Callable[[Any, Any], Any]
 
 
 @dataclass
 class Training:
-    """A training from the weights that the model has. It repeats if the optimizer is a function that makes one."""
+    """A training from the weights that the model has.
+    It repeats if the optimizer is a function that makes one."""
 
     model: Any
     batches: list[Any]
@@ -66,7 +69,8 @@ class Training:
                 record.optimizer(optimizer)
             run.add_step(number, loss_in(computed), run.weights() if number == 1 else {}, **rate)
             framework.forget(self.model)
-            del computed, gradients  # which are as large as the model, before the next ones are computed
+            # Which are as large as the model, before the next ones are computed.
+            del computed, gradients
 
     def record_fed(self, replay: Record, computed: Any) -> None:
         """Record the loss, and one step of a new optimizer with the feed's gradients."""
@@ -86,21 +90,25 @@ class Training:
             run.put_weights()
 
     def _begin(self) -> Any:
-        """Return the optimizer, which a function of the trainable weights may make. Raises RecordError for one of
-        another framework, and where such a function gives one that it gave before."""
+        """Return the optimizer, which a function of the trainable weights may make. Raises
+        RecordError for one of another framework, and where such a function gives one that it gave
+        before."""
         framework: Any = framework_of(self.model)
         made = self.optimizer(framework.trained(self.model)) if self.repeats else self.optimizer
         begun = framework.begin(self.model, made)
         framework.refuse_strange(begun)
         if self.repeats and begun is self._former():
-            raise RecordError("the function of weights gave an optimizer that has made a step; expected a new one")
+            raise RecordError(
+                "the function of weights gave an optimizer that has made a step; expected a new one"
+            )
         self._former = weakref.ref(begun)
         return begun
 
 
 @dataclass(frozen=True)
 class Inference:
-    """Forward passes on several batches, each the arguments of the model, as a sequence or by name."""
+    """Forward passes on several batches, each the arguments of the model,
+    as a sequence or by name."""
 
     model: Any
     batches: list[Any]
@@ -119,8 +127,16 @@ class Inference:
         for number, batch in enumerate(self.batches):
             record.run.watched = True
             arrays = arrays_in(self._compute(batch))
-            names = [*self.outputs, *(f"output{place}" for place in range(len(self.outputs), len(arrays)))]
-            given.update(zip([join(f"batch{number}" if number else "", name) for name in names], arrays.values()))
+            names = [
+                *self.outputs,
+                *(f"output{place}" for place in range(len(self.outputs), len(arrays))),
+            ]
+            given.update(
+                zip(
+                    [join(f"batch{number}" if number else "", name) for name in names],
+                    arrays.values(),
+                )
+            )
         record.forward(**given)
 
     def record_fed(self, replay: Record, computed: Any) -> None:
@@ -131,12 +147,13 @@ class Inference:
 
 
 def record_task(record: Record, task: Training | Inference) -> None:
-    """Record a task with its replay and its control. In the end the model is as it was, if the task repeats: if it
-    may be done `again` for the control."""
+    """Record a task with its replay and its control. In the end the model is as it was, if the task
+    repeats: if it may be done `again` for the control."""
     run = record.run
     with computing(run):
         run.mark(finished=False)
-        for number, batch in enumerate(task.batches):  # names of the first one's arrays are those of record.inputs
+        # Names of the first one's arrays are those of record.inputs.
+        for number, batch in enumerate(task.batches):
             run.store.add("inputs", arrays_in(batch, f"batch{number}" if number else ""))
         record.model(task.model)
         states = run.framework_for(task.model).states(task.model)
@@ -151,7 +168,8 @@ def record_task(record: Record, task: Training | Inference) -> None:
 
 
 def record_control(record: Record, task: Training | Inference, states: States) -> None:
-    """Record the same from weights that are moved by one unit, unless in float64, whose bounds are known."""
+    """Record the same from weights that are moved by one unit,
+    unless in float64, whose bounds are known."""
     run = record.run
     if run.coarsest() != run.coarsest(outside=True):
         find_outside(record, task)
@@ -164,8 +182,8 @@ def record_control(record: Record, task: Training | Inference, states: States) -
 
 
 def find_outside(record: Record, task: Training | Inference) -> None:
-    """Keep among the parts of calls that are outside those that stay where the weights move. All frameworks show
-    this; not all tell of a tensor whether gradients flow through it."""
+    """Keep among the parts of calls that are outside those that stay where the weights move. All
+    frameworks show this; not all tell of a tensor whether gradients flow through it."""
     run = record.run
     run.put_weights(run.coarsest(outside=True))
     with TemporaryDirectory() as folder:
@@ -175,7 +193,11 @@ def find_outside(record: Record, task: Training | Inference) -> None:
         moved.run.end_pass()
         with run.store.open("layers") as left, moved.run.store.open("layers") as right:
             names = {*left.keys()} & {*right.keys()}
-            stay = {name for name in names if np.array_equal(left.get_tensor(name), right.get_tensor(name))}
+            stay = {
+                name
+                for name in names
+                if np.array_equal(left.get_tensor(name), right.get_tensor(name))
+            }
     for call in run.calls.ended:
         if "outside" in call:
             call["outside"] = [part for part in call["outside"] if call["parts"][part] in stay]

@@ -17,7 +17,8 @@ class Torch(Framework):
     base, whole = "nn.Module", ("nn.MultiheadAttention",)
 
     def exists(self, weight: Any) -> bool:
-        return not hasattr(weight, "materialize")  # as those of lazy layers have until they are called
+        # As those of lazy layers have until they are called.
+        return not hasattr(weight, "materialize")
 
     def array(self, tensor: Any) -> NDArray[Any]:
         tensor = tensor.detach().cpu()
@@ -28,7 +29,8 @@ class Torch(Framework):
         return np.asarray(tensor.numpy())
 
     def watch(self, layer: Any, computed: Computed) -> Callable[[], Any]:
-        """A layer with a hook is computed by parts even without gradients, where torch has a fused way."""
+        """A layer with a hook is computed by parts even without gradients,
+        where torch has a fused way."""
         hook, unwatch = layer.register_forward_hook(lambda *_: None), super().watch(layer, computed)
         return lambda: (hook.remove(), unwatch())
 
@@ -36,7 +38,9 @@ class Torch(Framework):
         """The padded arrays have time where the layer has it in other arrays."""
         rnn = self.api.nn.utils.rnn
         if isinstance(value, rnn.PackedSequence):
-            return rnn.pad_packed_sequence(value, batch_first=getattr(layer, "batch_first", True))[0]
+            return rnn.pad_packed_sequence(value, batch_first=getattr(layer, "batch_first", True))[
+                0
+            ]
         if type(value) is dict:
             return {name: self.pad(layer, part) for name, part in value.items()}
         return tuple(self.pad(layer, part) for part in value) if type(value) is tuple else value
@@ -44,7 +48,10 @@ class Torch(Framework):
     def pack(self, layer: Any, value: Any, like: Any) -> Any:
         rnn = self.api.nn.utils.rnn
         if isinstance(like, rnn.PackedSequence):
-            lengths, batch_first = rnn.pad_packed_sequence(like)[1], getattr(layer, "batch_first", True)
+            lengths, batch_first = (
+                rnn.pad_packed_sequence(like)[1],
+                getattr(layer, "batch_first", True),
+            )
             return rnn.pack_padded_sequence(value, lengths, batch_first, enforce_sorted=False)
         if type(like) is dict:
             return {name: self.pack(layer, part, like[name]) for name, part in value.items()}
@@ -54,15 +61,25 @@ class Torch(Framework):
 
     def casts(self, seen: Callable[[str], Any]) -> Any:
         torch = self.api
-        is_compiling = getattr(getattr(torch, "compiler", None), "is_compiling", bool)  # not before torch 2.1
+        # Not before torch 2.1.
+        is_compiling = getattr(getattr(torch, "compiler", None), "is_compiling", bool)
 
         class Watching(torch.overrides.TorchFunctionMode):  # type: ignore[misc, name-defined]
-            def __torch_function__(self, function: Any, types: Any, arguments: Any = (), options: Any = None) -> Any:
+            def __torch_function__(
+                self, function: Any, types: Any, arguments: Any = (), options: Any = None
+            ) -> Any:
                 output = function(*arguments, **(options or {}))
-                # A program that is being compiled has no frames. Without gradients nothing is known of weights.
+                # A program that is being compiled has no frames.
+                # Without gradients nothing is known of weights.
                 if not is_compiling() and torch.is_tensor(output) and output.requires_grad:
-                    given = [array for array in arrays_in([arguments, options]).values() if torch.is_tensor(array)]
-                    digits = [DIGITS.get(precision_of(array), 0) for array in given if array.requires_grad]
+                    given = [
+                        array
+                        for array in arrays_in([arguments, options]).values()
+                        if torch.is_tensor(array)
+                    ]
+                    digits = [
+                        DIGITS.get(precision_of(array), 0) for array in given if array.requires_grad
+                    ]
                     if DIGITS.get(precision_of(output), 52) < max(digits, default=0):
                         seen(precision_of(output))
                 return output
@@ -70,13 +87,19 @@ class Torch(Framework):
         return Watching()
 
     def refuse_compiled(self, model: Any) -> None:
-        is_script, was_compiled = isinstance(model, self.api.jit.ScriptModule), hasattr(model, "_orig_mod")
+        is_script, was_compiled = (
+            isinstance(model, self.api.jit.ScriptModule),
+            hasattr(model, "_orig_mod"),
+        )
         if is_script or was_compiled:
             made = "torch.jit" if is_script else "torch.compile"
-            raise RecordError(f"{made} made the model, whose layers cannot be watched; record the model before")
+            raise RecordError(
+                f"{made} made the model, whose layers cannot be watched; record the model before"
+            )
 
     def autocast(self, layer: Any) -> str | None:
-        if hasattr(self.api, "get_autocast_dtype"):  # from torch 2.4 on; before, outputs alone tell it
+        # From torch 2.4 on; before, outputs alone tell it.
+        if hasattr(self.api, "get_autocast_dtype"):
             for device in ("cpu", "cuda"):
                 if self.api.is_autocast_enabled(device):
                     return name_of(self.api.get_autocast_dtype(device))
@@ -91,7 +114,9 @@ class Torch(Framework):
     def optimizer(self, optimizer: Any) -> Described:
         groups = optimizer.param_groups
         weights = [weight for group in groups for weight in group["params"]]
-        steps = sorted({int(state["step"]) for state in optimizer.state.values() if "step" in state})
+        steps = sorted(
+            {int(state["step"]) for state in optimizer.state.values() if "step" in state}
+        )
         return Described(dict(groups[0], step=steps), weights, groups if len(groups) > 1 else ())
 
     def rate(self, optimizer: Any) -> Any:

@@ -18,7 +18,8 @@ from . import RecordError
 if TYPE_CHECKING:
     from .framework import Framework
 
-# Package -> the file of this folder that knows its objects. Keras computes with tensors of TensorFlow and JAX.
+# Package -> the file of this folder that knows its objects.
+# Keras computes with tensors of TensorFlow and JAX.
 FRAMEWORKS = {name: name for name in ("torch", "paddle", "keras", "flax", "onnx")}
 FRAMEWORKS.update(tensorflow="keras", jax="keras", jaxlib="keras", optax="flax")
 
@@ -33,7 +34,9 @@ def import_framework(name: str) -> Framework:
 def framework_of(value: Any) -> Framework | None:
     """Return the framework from one of whose classes the value's class inherits, or None."""
     packages = (package(kind.__module__) for kind in type(value).__mro__)
-    return next((import_framework(FRAMEWORKS[name]) for name in packages if name in FRAMEWORKS), None)
+    return next(
+        (import_framework(FRAMEWORKS[name]) for name in packages if name in FRAMEWORKS), None
+    )
 
 
 # Names
@@ -52,7 +55,8 @@ def join(path: str, name: str) -> str:
 
 
 def first_names(weights: Mapping[str, Any]) -> dict[int, str]:
-    """Return the name of each weight by the weight's id; of a tied weight the first of its names."""
+    """Return the name of each weight by the weight's id;
+    of a tied weight the first of its names."""
     return {id(weight): name for name, weight in reversed(list(weights.items()))}
 
 
@@ -64,8 +68,8 @@ def is_array(value: Any) -> bool:
 
 
 def arrays_in(value: Any, name: str = "") -> dict[str, Any]:
-    """Return the arrays and tensors in dicts, lists, tuples and dataclasses, by their keys, indices and fields,
-    joined by dots."""
+    """Return the arrays and tensors in dicts, lists, tuples and dataclasses, by their keys, indices
+    and fields, joined by dots."""
     if is_array(value):
         return {name: value}
     pairs: Iterable[tuple[Any, Any]] = ()
@@ -75,7 +79,11 @@ def arrays_in(value: Any, name: str = "") -> dict[str, Any]:
         pairs = enumerate(value)
     else:
         pairs = ((field, getattr(value, field)) for field in fields_of(value))
-    return {inner: array for key, part in pairs for inner, array in arrays_in(part, join(name, str(key))).items()}
+    return {
+        inner: array
+        for key, part in pairs
+        for inner, array in arrays_in(part, join(name, str(key))).items()
+    }
 
 
 def named_arrays(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -83,7 +91,8 @@ def named_arrays(values: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in values.items():
         if not arrays_in(value):
             raise RecordError(
-                f"{name!r} is of {class_name(type(value))}; expected arrays, or dicts, tuples or dataclasses of them"
+                f"{name!r} is of {class_name(type(value))}; expected arrays, or dicts, tuples or "
+                "dataclasses of them"
             )
     return arrays_in(values)
 
@@ -104,15 +113,25 @@ def replace_arrays(value: Any, arrays: Iterator[Any]) -> Any:
     if fields:
         value = copy.copy(value)
         for field in fields:
-            object.__setattr__(value, field, replace_arrays(getattr(value, field), arrays))  # it may be frozen
+            # It may be frozen.
+            object.__setattr__(value, field, replace_arrays(getattr(value, field), arrays))
     return value
 
 
 def fields_of(value: Any) -> list[str]:
-    """Return the fields of an object that dataclasses or attrs made; none for a framework's own class."""
+    """Return the fields of an object that dataclasses or attrs made;
+    none for a framework's own class."""
     kind = type(value)
-    fields = dataclasses.fields(kind) if dataclasses.is_dataclass(kind) else getattr(kind, "__attrs_attrs__", ())
-    return [field.name for field in fields if hasattr(value, field.name)] if framework_of(value) is None else []
+    fields = (
+        dataclasses.fields(kind)
+        if dataclasses.is_dataclass(kind)
+        else getattr(kind, "__attrs_attrs__", ())
+    )
+    return (
+        [field.name for field in fields if hasattr(value, field.name)]
+        if framework_of(value) is None
+        else []
+    )
 
 
 def is_symbolic(value: Any) -> bool:
@@ -127,25 +146,29 @@ def array_of(value: Any) -> NDArray[Any]:
 
 
 def is_numeric(array: NDArray[Any]) -> bool:
-    """True for numbers that can be written; bfloat16 is of ml_dtypes, which TensorFlow and JAX use."""
+    """True for numbers that can be written; bfloat16 is of ml_dtypes,
+    which TensorFlow and JAX use."""
     return array.dtype.kind in "biufc" or array.dtype.name == "bfloat16"
 
 
 def writable(value: Any, what: str) -> NDArray[Any]:
-    """Return the value as safetensors takes it: contiguous, since it writes an array's memory as if rows followed one
-    another; bfloat16 as float32, complex numbers along a last axis of two. Raises RecordError, which names `what`,
-    for anything but numbers."""
+    """Return the value as safetensors takes it: contiguous, since it writes an array's memory as if
+    rows followed one another; bfloat16 as float32, complex numbers along a last axis of two. Raises
+    RecordError, which names `what`, for anything but numbers."""
     array = array_of(value)
     if not is_numeric(array):
         raise RecordError(f"{what} is of type {array.dtype}; expected numbers")
     if array.dtype.kind == "c":
         return np.stack([array.real, array.imag], -1)
-    return np.asarray(array.astype(np.float32) if array.dtype.name == "bfloat16" else array, order="C")
+    return np.asarray(
+        array.astype(np.float32) if array.dtype.name == "bfloat16" else array, order="C"
+    )
 
 
 # Types
 
-DIGITS = {"float64": 52, "float32": 23, "float16": 10, "bfloat16": 7}  # binary ones behind a number's first
+# Binary ones behind a number's first.
+DIGITS = {"float64": 52, "float32": 23, "float16": 10, "bfloat16": 7}
 
 
 def precision_of(tensor: Any) -> str:
@@ -154,7 +177,8 @@ def precision_of(tensor: Any) -> str:
 
 
 def name_of(dtype: Any) -> str:
-    """Return a type's name without what frameworks write around it, as in torch.float32 or <dtype: 'float32'>."""
+    """Return a type's name without what frameworks write around it,
+    as in torch.float32 or <dtype: 'float32'>."""
     return str(re.findall(r"\w+", str(dtype))[-1])
 
 
@@ -165,8 +189,9 @@ def coarsest(*precisions: str | None) -> str:
 
 
 def move_one_unit(array: NDArray[Any], precision: str, rng: np.random.Generator) -> NDArray[Any]:
-    """Return an array with each number moved up or down, by chance, by one unit in the last place of `precision`, or
-    of the array's type if that is coarser. Zeros stay, and so do arrays of whole numbers."""
+    """Return an array with each number moved up or down, by chance, by one unit in the last place
+    of `precision`, or of the array's type if that is coarser. Zeros stay, and so do arrays of whole
+    numbers."""
     if array.dtype.kind != "f":
         return array
     unit = 1 << max(0, DIGITS[array.dtype.name] - DIGITS.get(precision, 52))
@@ -191,13 +216,15 @@ def number_in(loss: Any) -> Any:
     """Return a loss as JSON has it. Raises RecordError for more than one number."""
     array = array_of(loss)
     if array.size != 1:
-        raise RecordError(f"the loss has shape {array.shape}; expected one number, such as its mean")
+        raise RecordError(
+            f"the loss has shape {array.shape}; expected one number, such as its mean"
+        )
     return plain_value(array.item())
 
 
 def plain_value(value: Any) -> Any:
-    """Return the value as JSON has it, or an ellipsis for anything but numbers, strings, None and lists of numbers.
-    Numbers that JSON lacks become "inf", "-inf" or "nan"."""
+    """Return the value as JSON has it, or an ellipsis for anything but numbers, strings, None and
+    lists of numbers. Numbers that JSON lacks become "inf", "-inf" or "nan"."""
     if isinstance(value, (list, tuple)):
         values = [plain_value(part) for part in value if not isinstance(part, str)]
         return values if len(values) == len(value) and ... not in values else ...

@@ -1,4 +1,5 @@
-"""The calls of layers in a forward pass: with what, by which line, and their arrays until they are written."""
+"""The calls of layers in a forward pass: with what, by which line,
+and their arrays until they are written."""
 
 from __future__ import annotations
 
@@ -17,14 +18,15 @@ from numpy.typing import NDArray
 from .values import FRAMEWORKS, array_of, arrays_in, is_numeric, package, precision_of
 
 LONGEST_LINE = 200  # characters of a line of a program
-MODELS = ("paddle.vision.models.", "keras.src.applications.")  # modules of frameworks that are programs
+# Modules of frameworks that are programs.
+MODELS = ("paddle.vision.models.", "keras.src.applications.")
 
 
 class Calls:
     """The calls of a record's layers, as record.json lists them, and their arrays.
 
-    An array is a copy, since the next layer may compute in its place. An input with the numbers of an array that is
-    kept has that array's name.
+    An array is a copy, since the next layer may compute in its place. An input with the numbers of
+    an array that is kept has that array's name.
     """
 
     def __init__(self) -> None:
@@ -35,9 +37,12 @@ class Calls:
         self._names: dict[Any, str] = {}  # of these arrays, by type, shape and digest
 
     def begin(self, path: str, arguments: Any) -> dict[str, Any]:
-        """Return the layer, its inputs, the line that calls it, and the number of this call of the layer, from 0."""
+        """Return the layer, its inputs, the line that calls it,
+        and the number of this call of the layer, from 0."""
         place, inputs = sum(self._begun.values()), {}
-        for name, array in ((name, array_of(tensor)) for name, tensor in arrays_in(arguments).items()):
+        for name, array in (
+            (name, array_of(tensor)) for name, tensor in arrays_in(arguments).items()
+        ):
             if is_numeric(array):
                 inputs[name] = self._keep(f"in {place}:{path}:{name}", array)
         self._begun[path] += 1
@@ -63,7 +68,9 @@ class Calls:
 
     def _keep(self, name: str, array: NDArray[Any]) -> str:
         """Return the name of the first array with these numbers, of which a copy is kept."""
-        digest = hashlib.blake2b(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data).digest()
+        digest = hashlib.blake2b(
+            np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+        ).digest()
         first = self._names.setdefault((array.dtype.str, array.shape, digest), name)
         if first == name:
             self._arrays[name] = np.array(array)
@@ -71,20 +78,26 @@ class Calls:
 
 
 def names_of(call: Any, number: int) -> list[str]:
-    """Return the names that a call has for so many positional arguments; numbers where it has none."""
+    """Return the names that a call has for so many positional arguments;
+    numbers where it has none."""
     try:
         parameters = [*inspect.signature(call).parameters.values()]
     except (TypeError, ValueError):  # of what is compiled, or not written in Python
         parameters = []
-    names = [each.name for each in parameters if each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)]
+    names = [
+        each.name
+        for each in parameters
+        if each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)
+    ]
     return [*names, *map(str, range(len(names), number))][:number]
 
 
 def calling_line() -> dict[str, str]:
-    """Return the place and the code of the line that is being executed outside of this folder and of frameworks.
+    """Return the place and the code of the line that is being executed outside
+    of this folder and of frameworks.
 
-    Models that come with a framework count as outside. A file that is not below the working folder is named as its
-    module is.
+    Models that come with a framework count as outside. A file that is not below the working folder
+    is named as its module is.
     """
     frame: Any = sys._getframe(1)
     while frame and is_machinery(str(frame.f_globals.get("__name__"))):
@@ -95,7 +108,9 @@ def calling_line() -> dict[str, str]:
     below = Path.cwd() in path.parents and "site-packages" not in path.parts
     depth = str(frame.f_globals.get("__name__")).count(".") + 1
     shown = path.relative_to(Path.cwd()) if below else Path(*path.parts[-depth:])
-    code = linecache.getline(frame.f_code.co_filename, number, frame.f_globals).strip()[:LONGEST_LINE]
+    code = linecache.getline(frame.f_code.co_filename, number, frame.f_globals).strip()[
+        :LONGEST_LINE
+    ]
     return {"line": f"{shown.as_posix()}:{number}", "code": code}
 
 

@@ -1,7 +1,8 @@
-"""`python -m wild [PATTERN...]` compares the pairs whose names match, and says what is not as pairs.py expects.
+"""`python -m wild [PATTERN...]` compares the pairs whose names match,
+and says what is not as pairs.py expects.
 
-Results go to in_the_wild.jsonl, in the place of those of the same pairs, and from there to in_the_wild.md;
-`--page` writes the page alone.
+Results go to in_the_wild.jsonl, in the place of those of the same pairs, and from there to
+in_the_wild.md; `--page` writes the page alone.
 The exit status is 1 where anything is not as expected.
 """
 
@@ -23,7 +24,9 @@ from wild.pairs import MISSES, PAIRS, SHIPPED, Pair
 
 WORKERS = 2
 LOCK = Lock()  # of the file of results
-COMPARED = "torch torchvision paddlepaddle tensorflow keras keras-hub transformers flax mamba2-jax".split()
+COMPARED = (
+    "torch torchvision paddlepaddle tensorflow keras keras-hub transformers flax mamba2-jax".split()
+)
 
 
 def compared(pair: Pair, scratch: Path) -> list[Result]:
@@ -47,9 +50,14 @@ def compared(pair: Pair, scratch: Path) -> list[Result]:
 
 def told(result: Result) -> str:
     mended = f" with {', '.join(result.mended)} mended" if result.mended else ""
-    verdict = result.refused or ("equal" if result.passed else f"breaks at {result.breaks_at or 'the replay'}")
+    verdict = result.refused or (
+        "equal" if result.passed else f"breaks at {result.breaks_at or 'the replay'}"
+    )
     shown = f", shows {', '.join(result.seen)}" if result.seen else ""
-    return f"{result.pair}, {result.mode}{mended}: {verdict}{shown} ({result.seconds:.0f} s, {result.peak} MiB)"
+    return (
+        f"{result.pair}, {result.mode}{mended}: {verdict}{shown} ({result.seconds:.0f} s, "
+        f"{result.peak} MiB)"
+    )
 
 
 def unexpected(pair: Pair, results: list[Result]) -> Iterator[str]:
@@ -79,7 +87,8 @@ def save_finds() -> None:
     sys.path.insert(1, str(PACKAGES))  # for the versions
     versions = {name: version(name) for name in COMPARED}
     names = dict.fromkeys(name for pair in SHIPPED for name in pair.differences)
-    finds = {name: find(name) for name in names}  # takes a minute, in which another run may save its results
+    # Takes a minute, in which another run may save its results.
+    finds = {name: find(name) for name in names}
     write(replace(read(), versions=versions, finds=finds))
 
 
@@ -88,15 +97,26 @@ def main() -> None:
     if patterns == ["--page"]:
         PAGE.write_text(page(read()), "utf-8")
         return
-    chosen = [pair for pair in PAIRS if not patterns or any(re.search(pattern, pair.name) for pattern in patterns)]
+    chosen = [
+        pair
+        for pair in PAIRS
+        if not patterns or any(re.search(pattern, pair.name) for pattern in patterns)
+    ]
     if not chosen:
-        print(f"no pair's name matches {' or '.join(patterns)}; such as {PAIRS[0].name!r}", file=sys.stderr)
+        print(
+            f"no pair's name matches {' or '.join(patterns)}; such as {PAIRS[0].name!r}",
+            file=sys.stderr,
+        )
         sys.exit(2)
     start = time.monotonic()
     scratch = Path(tempfile.mkdtemp(prefix="rosetta-wild-"))
     with ThreadPoolExecutor(WORKERS) as pool:
         found = list(pool.map(lambda pair: compared(pair, scratch), chosen))
-    wrong = [line for pair, results in zip(chosen, found, strict=True) for line in unexpected(pair, results)]
+    wrong = [
+        line
+        for pair, results in zip(chosen, found, strict=True)
+        for line in unexpected(pair, results)
+    ]
     if not any(scratch.iterdir()):
         scratch.rmdir()
     save_finds()

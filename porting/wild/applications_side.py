@@ -9,24 +9,48 @@ from keras.src.applications import convnext, efficientnet_v2
 from keras.src.layers.convolutional.base_conv import BaseConv
 from keras.src.layers.convolutional.base_depthwise_conv import BaseDepthwiseConv
 
-from wild.job import CLASSES, CONVNEXT, EFFICIENTNET, EVAL, MOMENTUM, RATE, SEED, STEPS, TRAINING, images, job
+from wild.job import (
+    CLASSES,
+    CONVNEXT,
+    EFFICIENTNET,
+    EVAL,
+    MOMENTUM,
+    RATE,
+    SEED,
+    STEPS,
+    TRAINING,
+    images,
+    job,
+)
 
 TOP = {"weights": None, "classes": CLASSES, "classifier_activation": None}
 RAW = {**TOP, "include_preprocessing": False}  # images are given as they are
 NO_DROPOUT = {"dropout_rate": 0.0}
-# carry pairs layers with the same weights: Keras's ResNet is made without biases of convolutions, as torchvision's.
+# carry pairs layers with the same weights:
+# Keras's ResNet is made without biases of convolutions, as torchvision's.
 MODELS = {
     "vgg16_features": lambda shape: keras.applications.VGG16(False, None, input_shape=shape),
     "densenet121": lambda shape: keras.applications.DenseNet121(input_shape=shape, **TOP),
     "resnet50_v1": lambda shape: rebuilt(
         keras.applications.ResNet50(input_shape=shape, **TOP), layers.Conv2D, use_bias=False
     ),
-    "mobilenet_v1": lambda shape: keras.applications.MobileNet(input_shape=shape, dropout=0.0, **TOP),
+    "mobilenet_v1": lambda shape: keras.applications.MobileNet(
+        input_shape=shape, dropout=0.0, **TOP
+    ),
     "mobilenet_v2": lambda shape: keras.applications.MobileNetV2(shape, **TOP),
-    "mobilenet_v3_small": lambda shape: keras.applications.MobileNetV3Small(shape, **NO_DROPOUT, **RAW),
+    "mobilenet_v3_small": lambda shape: keras.applications.MobileNetV3Small(
+        shape, **NO_DROPOUT, **RAW
+    ),
     "convnext": lambda shape: convnext.ConvNeXt(*CONVNEXT, input_shape=shape, **RAW),
     "efficientnet_v2": lambda shape: efficientnet_v2.EfficientNetV2(
-        1.0, 1.0, shape[0], drop_connect_rate=0.0, blocks_args=EFFICIENTNET, input_shape=shape, **NO_DROPOUT, **RAW
+        1.0,
+        1.0,
+        shape[0],
+        drop_connect_rate=0.0,
+        blocks_args=EFFICIENTNET,
+        input_shape=shape,
+        **NO_DROPOUT,
+        **RAW,
     ),
 }
 
@@ -49,7 +73,8 @@ def rebuilt(model, kind, **settings):
 
 
 def strides_in_the_middle(model):
-    """Return a ResNet whose blocks have their strides in the second convolution, as torchvision's."""
+    """Return a ResNet whose blocks have their strides in the second convolution,
+    as torchvision's."""
 
     def clone(layer):
         first_of_stage = re.fullmatch(r"conv[345]_block1_([12])_conv", layer.name)
@@ -62,17 +87,22 @@ def strides_in_the_middle(model):
 
 
 def pad_evenly(model) -> None:
-    """Pad as torch does: by half of the kernel on each side, where Keras pads more at the bottom and the right."""
+    """Pad as torch does: by half of the kernel on each side,
+    where Keras pads more at the bottom and the right."""
     for layer in model._flatten_layers():
         if isinstance(layer, layers.ZeroPadding2D):
             most = max(size for sides in layer.padding for size in sides)
             layer.padding = ((most, most), (most, most))
-        elif isinstance(layer, BaseConv | BaseDepthwiseConv) and (layer.padding, max(layer.strides)) == ("same", 2):
+        elif isinstance(layer, BaseConv | BaseDepthwiseConv) and (
+            layer.padding,
+            max(layer.strides),
+        ) == ("same", 2):
             pad_before(layer, layer.kernel_size[0] // 2)
 
 
 def pad_before(layer, size: int) -> None:
-    """Have a layer compute what `size` zeros on each side of its input give, and pad nothing itself."""
+    """Have a layer compute what `size` zeros on each side of its input give,
+    and pad nothing itself."""
     call, layer.padding = layer.call, "valid"
     layer.call = lambda x: call(ops.pad(x, [(0, 0), (size, size), (size, size), (0, 0)]))
 
@@ -90,7 +120,9 @@ MENDS = {  # each changes the model, or returns another one
 def loss_of(model, batch, training):
     logits = model(np.moveaxis(batch["images"], 1, -1), training=training)
     if logits.shape[1:] == (CLASSES,):
-        loss = ops.mean(ops.sparse_categorical_crossentropy(batch["labels"], logits, from_logits=True))
+        loss = ops.mean(
+            ops.sparse_categorical_crossentropy(batch["labels"], logits, from_logits=True)
+        )
     else:  # feature maps, which are compared with their channels first
         logits = ops.moveaxis(logits, -1, 1)
         loss = ops.mean(ops.square(logits))

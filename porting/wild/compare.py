@@ -1,6 +1,8 @@
-"""Compares one pair as a user does by guide.md: record, carry, feed, diff, mend what was shown, and again.
+"""Compares one pair as a user does by guide.md: record, carry,
+feed, diff, mend what was shown, and again.
 
-Each side records in a process of its own. What a comparison shows is held against the table in pairs.py.
+Each side records in a process of its own.
+What a comparison shows is held against the table in pairs.py.
 """
 
 import json
@@ -24,7 +26,8 @@ MEBIBYTE = 1024  # of the kibibytes in which Linux tells the peak memory
 
 
 class ProcessFailedError(Exception):
-    """A process ended with another status than expected. The message has the command and its last lines."""
+    """A process ended with another status than expected.
+    The message has the command and its last lines."""
 
 
 @dataclass
@@ -63,7 +66,8 @@ class Result:
 
 
 def environment() -> dict[str, str]:
-    """Variables of each process: what is compared beside this project, one thread, no network, quiet."""
+    """Variables of each process: what is compared beside this project,
+    one thread, no network, quiet."""
     return {
         **os.environ,
         "PYTHONPATH": f"{WILD.parent}{os.pathsep}{PACKAGES}",
@@ -77,9 +81,13 @@ def environment() -> dict[str, str]:
 
 def run(command: list[str], folder: Path) -> str:
     """Return what a program prints. Raises ProcessFailedError if it fails."""
-    done = subprocess.run(command, env=environment(), cwd=folder, capture_output=True, text=True, timeout=TIMEOUT)
+    done = subprocess.run(
+        command, env=environment(), cwd=folder, capture_output=True, text=True, timeout=TIMEOUT
+    )
     if done.returncode:
-        raise ProcessFailedError(f"{' '.join(command)} ended with status {done.returncode}:\n{done.stderr[-2000:]}")
+        raise ProcessFailedError(
+            f"{' '.join(command)} ended with status {done.returncode}:\n{done.stderr[-2000:]}"
+        )
     return done.stdout
 
 
@@ -95,23 +103,30 @@ class Comparison:
         folder.mkdir(parents=True)
 
     def run(self, *command: str, expected: tuple[int, ...] = (0,)) -> str:
-        """Return what the command prints. Raises ProcessFailedError for a status that is not expected."""
+        """Return what the command prints. Raises ProcessFailedError
+        for a status that is not expected."""
         log = self.folder / "log.txt"
         with log.open("ab") as stream, (self.folder / "stdout.txt").open("wb") as output:
             stream.write(f"$ {' '.join(command)}\n".encode())
             stream.flush()
-            process = subprocess.Popen(command, stdout=output, stderr=stream, env=environment(), cwd=self.folder)
+            process = subprocess.Popen(
+                command, stdout=output, stderr=stream, env=environment(), cwd=self.folder
+            )
             _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
         self.peak = max(self.peak, usage.ru_maxrss // MEBIBYTE)
         self.seconds += usage.ru_utime + usage.ru_stime
         if process.returncode not in expected:
             told = "\n".join(log.read_text("utf-8", "replace").splitlines()[-12:])
-            raise ProcessFailedError(f"{' '.join(command)} ended with status {process.returncode}:\n{told}")
+            raise ProcessFailedError(
+                f"{' '.join(command)} ended with status {process.returncode}:\n{told}"
+            )
         return (self.folder / "stdout.txt").read_text("utf-8")
 
     def record(self, side: str, name: str, mends: tuple[str, ...] = (), **options: str) -> None:
-        task = Job(self.pair.model, name, self.mode, mends=mends, optimizer=self.pair.optimizer, **options)
+        task = Job(
+            self.pair.model, name, self.mode, mends=mends, optimizer=self.pair.optimizer, **options
+        )
         self.run(sys.executable, "-m", f"wild.{side}", *task.arguments())
 
     def rosetta(self, command: str, *words: str, expected: tuple[int, ...] = (0,)) -> str:
@@ -120,7 +135,8 @@ class Comparison:
         return self.run(program, *words, *mapping, expected=expected)
 
     def rounds(self) -> Iterator[Result]:
-        """Compare, mend the differences that were shown, and compare again, until nothing expected is shown."""
+        """Compare, mend the differences that were shown, and compare again,
+        until nothing expected is shown."""
         mended = list(self.pair.mended)
         while True:
             self.seconds = 0.0
@@ -138,11 +154,16 @@ class Comparison:
     def compare(self, mended: list[str]) -> dict[str, Any]:
         """Return what `rosetta-diff --json` tells of both sides with these differences mended."""
         pair = self.pair
-        lefts, rights = (tuple(name for name in mended if DIFFERENCES[name].side == side) for side in (LEFT, RIGHT))
+        lefts, rights = (
+            tuple(name for name in mended if DIFFERENCES[name].side == side)
+            for side in (LEFT, RIGHT)
+        )
         planted = {"planted": pair.planted if pair.planted not in mended else ""}
-        weights = {"weights": pair.file or "left-weights"}  # a checkpoint that the left side saved for a converter
+        # A checkpoint that the left side saved for a converter.
+        weights = {"weights": pair.file or "left-weights"}
         new_left = self.recorded != lefts
-        new_start = self.recorded is None or bool(pair.planted and not planted["planted"])  # weights may be cut anew
+        # Weights may be cut anew.
+        new_start = self.recorded is None or bool(pair.planted and not planted["planted"])
         if new_left:
             self.record(pair.left, "left", lefts)
         if new_start:
@@ -159,17 +180,28 @@ class Comparison:
         to = self.pair.file.rpartition(".")[2]
         framework = {"pdparams": "paddle", "h5": "keras", "safetensors": "flax"}[to]
         told = self.rosetta(
-            "carry", "left", "--to", framework, "--like", "start", "-o", self.pair.file, "--overwrite"
+            "carry",
+            "left",
+            "--to",
+            framework,
+            "--like",
+            "start",
+            "-o",
+            self.pair.file,
+            "--overwrite",
         )
         guesses = re.search(r"^paired by .*?: (\d+) line", told, re.MULTILINE)
         self.guessed = int(guesses[1]) if guesses else 0
 
 
 def read(result: Result, report: dict[str, Any], pair: Pair) -> None:
-    """Fill in what the report shows, and hold it against the differences that the pair is expected to have."""
+    """Fill in what the report shows, and hold it against the differences
+    that the pair is expected to have."""
     replay = report["replay"] or {"judged": [], "wrong": [], "not_judged": {}}
     result.passed, result.breaks_at = report["passed"], report["breaks_at"] or ""
-    result.likely = [cause["sentence"] for cause in report["causes"] if cause["standing"] == "likely"]
+    result.likely = [
+        cause["sentence"] for cause in report["causes"] if cause["standing"] == "likely"
+    ]
     if report["breaks_at"]:
         causes = [cause["sentence"] for cause in report["causes"]]
         place = " ".join(report["explanation"][1:2])
@@ -178,7 +210,9 @@ def read(result: Result, report: dict[str, Any], pair: Pair) -> None:
         if wrong["inside"]:
             result.inside += 1
         else:
-            result.places.append(Place(wrong["layer"], wrong["what"], *wrong["lines"], wrong["causes"]))
+            result.places.append(
+                Place(wrong["layer"], wrong["what"], *wrong["lines"], wrong["causes"])
+            )
     result.judged, result.not_judged = len(replay["judged"]), len(replay["not_judged"])
     expected = {name: DIFFERENCES[name] for name in pair.differences}
     kept: dict[tuple[str, bool], Place] = {}
@@ -186,7 +220,9 @@ def read(result: Result, report: dict[str, Any], pair: Pair) -> None:
         line = f"{place.layer} {place.what}"
         matching = [name for name, of in expected.items() if of.fits(line)]
         result.seen += matching
-        result.named += [name for name in matching if any(map(expected[name].is_named_by, place.causes))]
+        result.named += [
+            name for name in matching if any(map(expected[name].is_named_by, place.causes))
+        ]
         for name in matching:  # the first place of the whole model, and the first of the replay
             kept.setdefault((name, place.layer == result.breaks_at), place)
         if not matching:
@@ -194,7 +230,9 @@ def read(result: Result, report: dict[str, Any], pair: Pair) -> None:
     result.places = list({id(place): place for place in kept.values()}.values())
     result.seen, result.named = sorted({*result.seen}), sorted({*result.named})
     result.false_causes = [
-        cause for cause in result.likely if not any(of.is_named_by(cause) for of in expected.values())
+        cause
+        for cause in result.likely
+        if not any(of.is_named_by(cause) for of in expected.values())
     ]
 
 
@@ -204,10 +242,14 @@ def find(name: str) -> dict[str, str]:
     found = {"line": of.source}
     if "::" in of.source:
         file, _, text = of.source.partition("::")
-        folder = next(Path(folder) for folder in (PACKAGES, *sys.path) if Path(folder, file).is_file())
+        folder = next(
+            Path(folder) for folder in (PACKAGES, *sys.path) if Path(folder, file).is_file()
+        )
         before, found_text, _ = (folder / file).read_text("utf-8").partition(text)
         if not found_text:
-            raise ProcessFailedError(f"{file} has no {text!r}; expected the line that differs: look into pairs.py")
+            raise ProcessFailedError(
+                f"{file} has no {text!r}; expected the line that differs: look into pairs.py"
+            )
         found["line"] = f"`{file}:{before.count(chr(10)) + 1}`"
     if of.script:
         found["output"] = run([sys.executable, str(WILD / "finds" / of.script)], WILD)

@@ -30,7 +30,9 @@ def set_all(model, name: str, **settings) -> None:
 
 def exact_gelu(model) -> None:
     for layer in model.transformer_layers:
-        layer._feedforward_intermediate_dense.activation = lambda x: keras.activations.gelu(x, approximate=False)
+        layer._feedforward_intermediate_dense.activation = lambda x: keras.activations.gelu(
+            x, approximate=False
+        )
 
 
 def full_precision(_) -> None:
@@ -39,9 +41,12 @@ def full_precision(_) -> None:
 
 
 def rotations_scaled(_) -> None:
-    """Have the converter read `rope_parameters`, where transformers 5 saves what was `rope_scaling`."""
+    """Have the converter read `rope_parameters`,
+    where transformers 5 saves what was `rope_scaling`."""
     convert = convert_llama3.convert_backbone_config
-    convert_llama3.convert_backbone_config = lambda of: convert({**of, "rope_scaling": of["rope_parameters"]})
+    convert_llama3.convert_backbone_config = lambda of: convert(
+        {**of, "rope_scaling": of["rope_parameters"]}
+    )
 
 
 MENDS = {
@@ -59,7 +64,10 @@ CONVERTERS = {  # mends of what loads the checkpoint
 def two_heads(_) -> None:
     """Have the converter of GPT-2 make half as many heads, each twice as large."""
     convert = convert_gpt2.convert_backbone_config
-    convert_gpt2.convert_backbone_config = lambda of: {**convert(of), "num_heads": of["n_head"] // 2}
+    convert_gpt2.convert_backbone_config = lambda of: {
+        **convert(of),
+        "num_heads": of["n_head"] // 2,
+    }
 
 
 def see_all(model) -> None:
@@ -71,22 +79,36 @@ def see_all(model) -> None:
 
 PLANTS = {
     "causal mask left out": see_all,
-    "an attention's scale": lambda model: set_all(model, "QwenAttention", _inv_norm_factor=SavedAs.width**-0.5),
+    "an attention's scale": lambda model: set_all(
+        model, "QwenAttention", _inv_norm_factor=SavedAs.width**-0.5
+    ),
 }
 PLANTED_CONVERTERS = {"number of heads": two_heads}
 
 
 def loss_of(model, batch):
-    """Return the loss and the outputs: of the next word, or of the sum of the hidden states with fixed factors."""
+    """Return the loss and the outputs: of the next word,
+    or of the sum of the hidden states with fixed factors."""
     if "images" in batch:
         hidden = model(np.moveaxis(batch["images"], 1, -1))
         return ops.mean(hidden * batch["factors"]), {"hidden": hidden}
     if "factors" in batch:
-        outputs = model({"token_ids": batch["ids"], "segment_ids": batch["segments"], "padding_mask": batch["mask"]})
+        outputs = model(
+            {
+                "token_ids": batch["ids"],
+                "segment_ids": batch["segments"],
+                "padding_mask": batch["mask"],
+            }
+        )
         hidden = outputs["sequence_output"]
-        return ops.mean(hidden * batch["factors"]), {"hidden": hidden, "pooled": outputs["pooled_output"]}
+        return ops.mean(hidden * batch["factors"]), {
+            "hidden": hidden,
+            "pooled": outputs["pooled_output"],
+        }
     logits = model({"token_ids": batch["ids"], "padding_mask": batch["mask"]})
-    losses = ops.sparse_categorical_crossentropy(batch["ids"][:, 1:], logits[:, :-1], from_logits=True)
+    losses = ops.sparse_categorical_crossentropy(
+        batch["ids"][:, 1:], logits[:, :-1], from_logits=True
+    )
     return ops.mean(losses), {"logits": logits}
 
 
@@ -104,7 +126,9 @@ def main() -> None:
         MENDS.get(mend, str)(model)
     PLANTS.get(task.planted, str)(model)
     record = task.record()
-    record.training(model, texts(task.model), loss_of, lambda w: keras.optimizers.SGD(RATE, MOMENTUM), STEPS)
+    record.training(
+        model, texts(task.model), loss_of, lambda w: keras.optimizers.SGD(RATE, MOMENTUM), STEPS
+    )
 
 
 if __name__ == "__main__":

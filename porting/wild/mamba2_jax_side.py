@@ -1,4 +1,5 @@
-"""mamba2-jax's side of a pair, in Flax NNX. The model computes in float32, whatever its weights are."""
+"""mamba2-jax's side of a pair, in Flax NNX. The model computes in float32,
+whatever its weights are."""
 
 import jax.numpy as jnp
 import optax
@@ -19,7 +20,9 @@ def loss_of(model, batch):
 def main() -> None:
     task = job()
     sizes = {"state_size": 8, "head_dim": 16, "chunk_size": 4, "num_hidden_layers": 2}
-    config = Mamba2Config(SavedAs.words, hidden_size=SavedAs.width, tie_word_embeddings=False, **sizes)
+    config = Mamba2Config(
+        SavedAs.words, hidden_size=SavedAs.width, tie_word_embeddings=False, **sizes
+    )
     model = Mamba2ForCausalLM(config, rngs=nnx.Rngs(SEED + 1))
     if task.weights:
         arrays = safetensors.numpy.load_file(task.weights)
@@ -27,7 +30,9 @@ def main() -> None:
             if ".".join(map(str, path)) in arrays:
                 weight.set_value(jnp.asarray(arrays[".".join(map(str, path))]))
     record = task.record()
-    record.training(model, texts(task.model), loss_of, lambda weights: optax.sgd(RATE, MOMENTUM), STEPS)
+    record.training(
+        model, texts(task.model), loss_of, lambda weights: optax.sgd(RATE, MOMENTUM), STEPS
+    )
 
 
 if __name__ == "__main__":

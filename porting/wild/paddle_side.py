@@ -1,4 +1,5 @@
-"""paddle.vision's side of a pair: `python -m wild.paddle_side JOB` records a model with the weights carried."""
+"""paddle.vision's side of a pair: `python -m wild.paddle_side JOB` records a model
+with the weights carried."""
 
 import paddle
 from paddle import nn
@@ -86,11 +87,13 @@ def without_last_relu(block: nn.Layer) -> None:
 
 
 def padded_unevenly(model: nn.Layer) -> None:
-    """Pad the first convolution of MobileNetV2 as TensorFlow does: at the bottom and the right alone."""
+    """Pad the first convolution of MobileNetV2 as TensorFlow does:
+    at the bottom and the right alone."""
     model.features[0][0] = nn.Conv2D(3, 32, 3, stride=2, padding=[0, 1, 0, 1], bias_attr=False)
 
 
-# Changes of the model before its weights are loaded. Those of the loss and the optimizer stand where these are made.
+# Changes of the model before its weights are loaded.
+# Those of the loss and the optimizer stand where these are made.
 PLANTS = {
     "ReLU after a shortcut": lambda model: without_last_relu(model.layer3[0]),
     "a convolution's padding": padded_unevenly,
@@ -103,19 +106,27 @@ def loss_of(model, batch, smoothing):
     logits = model(paddle.to_tensor(batch["images"]))
     labels = paddle.to_tensor(batch["labels"])
     if smoothing:  # cross_entropy's own smoothing is in float32
-        labels = F.one_hot(labels, CLASSES).astype("float64") * (1 - smoothing) + smoothing / CLASSES
+        labels = (
+            F.one_hot(labels, CLASSES).astype("float64") * (1 - smoothing) + smoothing / CLASSES
+        )
     return F.cross_entropy(logits, labels, soft_label=smoothing > 0), {"logits": logits}
 
 
 def optimizer(task: Job, weights):
     if task.optimizer == ADAMW:
-        decayed = {weight.name for weight in weights if weight.ndim > 1 or task.planted == "decay of all weights"}
+        decayed = {
+            weight.name
+            for weight in weights
+            if weight.ndim > 1 or task.planted == "decay of all weights"
+        }
         return paddle.optimizer.AdamW(
             RATE, *BETAS, EPSILON, weights, DECAY, apply_decay_param_fun=decayed.__contains__
         )
     if task.optimizer != WARMED or task.planted == "a warm-up left out":
         return paddle.optimizer.Momentum(RATE, MOMENTUM, weights)
-    schedule = paddle.optimizer.lr.LambdaDecay(RATE, lambda step: WARMUP[min(step, len(WARMUP) - 1)])
+    schedule = paddle.optimizer.lr.LambdaDecay(
+        RATE, lambda step: WARMUP[min(step, len(WARMUP) - 1)]
+    )
     sgd = paddle.optimizer.Momentum(schedule, MOMENTUM, weights)
     step = sgd.step
     sgd.step = lambda: (step(), schedule.step())
@@ -130,7 +141,8 @@ def main() -> None:
     batches = images(task.model)
     make = MODELS.get(task.model) or (lambda: getattr(models, task.model)(num_classes=CLASSES))
     model = make()
-    model.to(dtype="float64")  # DenseNet's BatchNorm makes weights of float32 whatever the default is
+    # DenseNet's BatchNorm makes weights of float32 whatever the default is
+    model.to(dtype="float64")
     if task.model.startswith(("alexnet", "vgg")):
         exchange(model, nn.Linear, narrowed)
     for mend in task.mends:

@@ -66,7 +66,8 @@ class Saved:
 
     versions: dict[str, str]
     results: list[Result]
-    finds: dict[str, dict[str, str]]  # by the name of a difference: its source line, and what its script prints
+    # By the name of a difference: its source line, and what its script prints.
+    finds: dict[str, dict[str, str]]
 
     def of(self, pair: Pair) -> list[Result]:
         return [result for result in self.results if result.pair == pair.name]
@@ -77,7 +78,9 @@ def write(saved: Saved) -> None:
     finds = ({"name": name, "find": find} for name, find in saved.finds.items() if pairs_with(name))
     results = ({"result": asdict(result)} for pair in PAIRS for result in saved.of(pair))
     lines = ({"versions": saved.versions}, *finds, *results)
-    SAVED.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), "utf-8")
+    SAVED.write_text(
+        "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), "utf-8"
+    )
 
 
 def read() -> Saved:
@@ -96,7 +99,10 @@ def read() -> Saved:
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     lines = [header, ["---"] * len(header), *rows]
     return (
-        "\n".join(f"| {' | '.join(str(cell).replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
+        "\n".join(
+            f"| {' | '.join(str(cell).replace('|', chr(92) + '|') for cell in line)} |"
+            for line in lines
+        )
         + "\n"
     )
 
@@ -116,11 +122,17 @@ def counts(saved: Saved) -> list[tuple[str, object]]:
     return [
         ("pairs", len(pairs)),
         ("pairs that are equal as they are shipped", sum(not pair.differences for pair in equal)),
-        ("pairs that are equal after what differs is mended", sum(bool(pair.differences) for pair in equal)),
+        (
+            "pairs that are equal after what differs is mended",
+            sum(bool(pair.differences) for pair in equal),
+        ),
         ("comparisons, each with a replay", len(judged)),
         ("differences, once for each pair", expected),
         ("of them placed", len(shown)),
-        ("of them named, by causes and settings that were written with these pairs at hand", len(named)),
+        (
+            "of them named, by causes and settings that were written with these pairs at hand",
+            len(named),
+        ),
         ("of these, by a cause whose test passed", len(tested)),
         ("kinds of differences", len({name for pair in pairs for name in pair.differences})),
         ("false places in these pairs", sum(len(result.false_places) for result in judged)),
@@ -149,7 +161,11 @@ def planted(saved: Saved) -> Iterator[tuple[str, ...]]:
         if not pair.planted or not saved.of(pair):
             continue
         first, of = saved.of(pair)[0], DIFFERENCES[pair.planted]
-        places = [f"{place.layer} {place.what}" for place in first.places if place.layer == first.breaks_at]
+        places = [
+            f"{place.layer} {place.what}"
+            for place in first.places
+            if place.layer == first.breaks_at
+        ]
         place = next((line for line in places if of.fits(line)), "")
         causes = (cause for place in first.places for cause in place.causes)
         cause = next(filter(of.is_named_by, causes), "")
@@ -165,19 +181,30 @@ def count(rows: Iterable[Sequence[str]], column: int) -> int:
 
 
 def difference(saved: Saved, name: str, of: Difference) -> str:
-    """A section on one difference: what it is, where, how a comparison showed it first, and its own script."""
+    """A section on one difference: what it is, where,
+    how a comparison showed it first, and its own script."""
     find = saved.finds.get(name, {})
     lines = [f"### {name[0].upper()}{name[1:]}", "", fill(of.told, WIDTH), ""]
     lines += [f"- **Source**: {find['line']}"] if find.get("line") else []
     lines.append(f"- **Pairs**: {', '.join(pairs_with(name))}")
     first = next((result for result in saved.results if name in result.seen), None)
-    place = next((place for place in first.places if of.fits(f"{place.layer} {place.what}")), None) if first else None
+    place = (
+        next((place for place in first.places if of.fits(f"{place.layer} {place.what}")), None)
+        if first
+        else None
+    )
     if place:
         lines.append(f"- **First shown**: {code(f'{place.layer} {place.what}')}")
-        lines += [f"- **Cause**: {code(cause)}" for cause in dict.fromkeys(place.causes) if of.is_named_by(cause)]
+        lines += [
+            f"- **Cause**: {code(cause)}"
+            for cause in dict.fromkeys(place.causes)
+            if of.is_named_by(cause)
+        ]
     lines.append(f"- **Mended by**: {of.mended}")
     if find.get("output"):
-        lines.append(f"- **By itself**: [`{of.script}`](finds/{of.script}) prints {code(find['output'])}")
+        lines.append(
+            f"- **By itself**: [`{of.script}`](finds/{of.script}) prints {code(find['output'])}"
+        )
     return "\n".join([*lines, ""])
 
 
@@ -195,7 +222,13 @@ def rounds(saved: Saved, pair: Pair) -> Iterable[tuple[object, ...]]:
         of_mode = [result for result in saved.of(pair) if result.mode == mode]
         shown = [name for result in of_mode for name in result.seen if name not in result.mended]
         last = of_mode[-1]
-        verdict = "equal" if last.passed else f"breaks at {last.breaks_at}" if last.breaks_at else "refused"
+        verdict = (
+            "equal"
+            if last.passed
+            else f"breaks at {last.breaks_at}"
+            if last.breaks_at
+            else "refused"
+        )
         seconds = sum(result.seconds for result in of_mode)
         yield (
             pair.name,
@@ -212,10 +245,20 @@ def rounds(saved: Saved, pair: Pair) -> Iterable[tuple[object, ...]]:
 def misses(saved: Saved) -> str:
     rows = []
     for result in saved.results:
-        for told in (*result.false_places, *result.false_causes, *([result.refused] if result.refused else [])):
+        for told in (
+            *result.false_places,
+            *result.false_causes,
+            *([result.refused] if result.refused else []),
+        ):
             reason = next((reason for pattern, reason in MISSES.items() if pattern in told), "")
-            rows.append((result.pair, result.mode, f"`{shorten(told, 160, placeholder=' …')}`", reason))
-    return table(("pair", "mode", "what was printed", "why"), dict.fromkeys(rows)) if rows else "None.\n"
+            rows.append(
+                (result.pair, result.mode, f"`{shorten(told, 160, placeholder=' …')}`", reason)
+            )
+    return (
+        table(("pair", "mode", "what was printed", "why"), dict.fromkeys(rows))
+        if rows
+        else "None.\n"
+    )
 
 
 def page(saved: Saved) -> str:
@@ -225,12 +268,15 @@ def page(saved: Saved) -> str:
     others = {name: of for name, of in DIFFERENCES.items() if not of.fault and pairs_with(name)}
     versions = ", ".join(f"{name} {version}" for name, version in saved.versions.items())
     mistakes = [*planted(saved)]
-    header = "pair, mode, differs in this order, then, layers judged, guesses, time, peak".split(", ")
+    header = "pair, mode, differs in this order, then, layers judged, guesses, time, peak".split(
+        ", "
+    )
     return "\n".join(
         [
             ABOUT,
             fill(f"With {versions}.", WIDTH),
-            f"All processes together take {seconds / 60:.0f} minutes of a core; the largest takes {peak} MiB.",
+            f"All processes together take {seconds / 60:.0f} minutes of a core; the largest takes "
+            f"{peak} MiB.",
             "",
             table(("counted", "number"), counts(saved)),
             "## To report",
@@ -241,16 +287,21 @@ def page(saved: Saved) -> str:
             *(difference(saved, name, of) for name, of in others.items()),
             "## Planted",
             "",
-            f"Mistakes of ours in the right side of pairs that are equal otherwise: {len(mistakes)}, of which",
+            "Mistakes of ours in the right side of pairs that are equal otherwise: "
+            f"{len(mistakes)}, of which",
             f"{count(mistakes, 2)} are placed and {count(mistakes, 3)} named.",
             "",
             table(("mistake", "pair", "place", "cause", "without it"), mistakes),
             "## Pairs",
             "",
-            "*Layers judged*: those of the replay, each by itself. *Guesses*: layers of one kind and shape that",
-            "`carry` paired by the order in which they ran. *Time* is that of a core, in all processes.",
+            "*Layers judged*: those of the replay, each by itself. *Guesses*: layers of one kind "
+            "and shape that",
+            "`carry` paired by the order in which they ran. *Time* is that of a core, in all "
+            "processes.",
             "",
-            table(header, (row for pair in SHIPPED if saved.of(pair) for row in rounds(saved, pair))),
+            table(
+                header, (row for pair in SHIPPED if saved.of(pair) for row in rounds(saved, pair))
+            ),
             *[f"No results are saved of {pair.name}.\n" for pair in PAIRS if not saved.of(pair)],
             WRITTEN,
             "## What is not as it should be",

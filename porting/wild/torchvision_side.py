@@ -1,4 +1,5 @@
-"""torchvision's side of a pair: `python -m wild.torchvision_side JOB` records a model with random weights."""
+"""torchvision's side of a pair: `python -m wild.torchvision_side JOB` records a model
+with random weights."""
 
 from functools import partial
 
@@ -37,7 +38,16 @@ def efficientnet_v2() -> nn.Module:
     kinds = (efficientnet.MBConvConfig, efficientnet.FusedMBConvConfig)
     stages = [
         kinds[of["conv_type"]](
-            *(of[name] for name in ("expand_ratio", "kernel_size", "strides", "input_filters", "output_filters")),
+            *(
+                of[name]
+                for name in (
+                    "expand_ratio",
+                    "kernel_size",
+                    "strides",
+                    "input_filters",
+                    "output_filters",
+                )
+            ),
             of["num_repeat"],
         )
         for of in EFFICIENTNET
@@ -93,13 +103,16 @@ def round_epsilons(model: nn.Module) -> None:
 
 
 MENDS = {
-    "hardsigmoid's gradient": lambda model: exchange(model, nn.Hardsigmoid, lambda _: Hardsigmoid()),
+    "hardsigmoid's gradient": lambda model: exchange(
+        model, nn.Hardsigmoid, lambda _: Hardsigmoid()
+    ),
     "norms' epsilon": round_epsilons,
 }
 
 
 def build(name: str) -> nn.Module:
-    """Return the model with weights of the seed, and with statistics of its norms as if it had been trained."""
+    """Return the model with weights of the seed,
+    and with statistics of its norms as if it had been trained."""
     torch.manual_seed(SEED)
     make = MODELS.get(name) or (lambda: getattr(torchvision.models, name)(num_classes=CLASSES))
     model = make()
@@ -128,12 +141,16 @@ def loss_of(model, batch):
 
 def optimizer(task: Job, weights):
     if task.optimizer == ADAMW:
-        matrices, vectors = ([weight for weight in weights if (weight.ndim > 1) == many] for many in (True, False))
+        matrices, vectors = (
+            [weight for weight in weights if (weight.ndim > 1) == many] for many in (True, False)
+        )
         groups = [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
         return torch.optim.AdamW(groups, RATE, BETAS, EPSILON, DECAY)
     sgd = torch.optim.SGD(weights, RATE, MOMENTUM)
     if task.optimizer == WARMED:
-        schedule = torch.optim.lr_scheduler.LambdaLR(sgd, lambda step: WARMUP[min(step, len(WARMUP) - 1)])
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            sgd, lambda step: WARMUP[min(step, len(WARMUP) - 1)]
+        )
         sgd.register_step_post_hook(lambda *_: schedule.step())
     return sgd
 

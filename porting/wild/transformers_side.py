@@ -1,4 +1,5 @@
-"""transformers' side of a pair: saves a small model with random weights as a checkpoint, and records it.
+"""transformers' side of a pair: saves a small model with random weights as a checkpoint,
+and records it.
 
 keras-hub's own converter reads the checkpoint, so that it is the converter that is compared, too.
 """
@@ -38,12 +39,22 @@ ENCODER = {
     "num_attention_heads": 4,
     **NO_DROPOUT,
 }
-MODELS = {  # class of the model, and its configuration as large checkpoints have it: 1e-5 is that of Llama 3
+# Class of the model, and its configuration as large checkpoints have it: 1e-5 is that of Llama 3.
+MODELS = {
     "llama": ("LlamaForCausalLM", {**DECODER, "rms_norm_eps": 1e-5, "rope_theta": 500000.0}),
-    "llama_scaled": ("LlamaForCausalLM", {**DECODER, "rms_norm_eps": 1e-6, "rope_parameters": ROPE}),
-    "mistral": ("MistralForCausalLM", {**DECODER, "rms_norm_eps": 1e-5, "sliding_window": None, "head_dim": 8}),
+    "llama_scaled": (
+        "LlamaForCausalLM",
+        {**DECODER, "rms_norm_eps": 1e-6, "rope_parameters": ROPE},
+    ),
+    "mistral": (
+        "MistralForCausalLM",
+        {**DECODER, "rms_norm_eps": 1e-5, "sliding_window": None, "head_dim": 8},
+    ),
     "qwen2": ("Qwen2ForCausalLM", {**DECODER, "rms_norm_eps": 1e-6, "use_sliding_window": False}),
-    "qwen3": ("Qwen3ForCausalLM", {**DECODER, "rms_norm_eps": 1e-6, "head_dim": 16, "use_sliding_window": False}),
+    "qwen3": (
+        "Qwen3ForCausalLM",
+        {**DECODER, "rms_norm_eps": 1e-6, "head_dim": 16, "use_sliding_window": False},
+    ),
     "gpt2": (
         "GPT2LMHeadModel",
         {
@@ -60,7 +71,10 @@ MODELS = {  # class of the model, and its configuration as large checkpoints hav
         },
     ),
     "bert": ("BertModel", {**ENCODER, "vocab_size": WORDS, "max_position_embeddings": LONGEST}),
-    "vit": ("ViTForImageClassification", {**ENCODER, "image_size": 32, "patch_size": 8, "num_labels": 5}),
+    "vit": (
+        "ViTForImageClassification",
+        {**ENCODER, "image_size": 32, "patch_size": 8, "num_labels": 5},
+    ),
     "mamba2": (
         "Mamba2ForCausalLM",
         {
@@ -79,17 +93,25 @@ MODELS = {  # class of the model, and its configuration as large checkpoints hav
 
 
 def loss_of(model, batch):
-    """Return the loss and the outputs: of the next word, or of the sum of the hidden states with fixed factors."""
+    """Return the loss and the outputs: of the next word,
+    or of the sum of the hidden states with fixed factors."""
     given = {name: torch.from_numpy(batch[name]) for name in batch}
     if "images" in given:
         hidden = model(given["images"]).last_hidden_state
         return (hidden * given["factors"]).mean(), {"hidden": hidden}
     if "factors" in given:
-        outputs = model(given["ids"], attention_mask=given["mask"], token_type_ids=given["segments"])
+        outputs = model(
+            given["ids"], attention_mask=given["mask"], token_type_ids=given["segments"]
+        )
         hidden = outputs.last_hidden_state
-        return (hidden * given["factors"]).mean(), {"hidden": hidden, "pooled": outputs.pooler_output}
+        return (hidden * given["factors"]).mean(), {
+            "hidden": hidden,
+            "pooled": outputs.pooler_output,
+        }
     logits = model(given["ids"], attention_mask=given["mask"]).logits
-    return F.cross_entropy(logits[:, :-1].flatten(0, 1), given["ids"][:, 1:].flatten()), {"logits": logits}
+    return F.cross_entropy(logits[:, :-1].flatten(0, 1), given["ids"][:, 1:].flatten()), {
+        "logits": logits
+    }
 
 
 MENDS = {}
@@ -115,7 +137,9 @@ def main() -> None:
     model.save_pretrained(SavedAs.folder)
     model = model.vit if task.model == "vit" else model  # keras-hub's backbone has no classifier
     record = task.record()
-    record.training(model, texts(task.model), loss_of, lambda w: torch.optim.SGD(w, RATE, MOMENTUM), STEPS)
+    record.training(
+        model, texts(task.model), loss_of, lambda w: torch.optim.SGD(w, RATE, MOMENTUM), STEPS
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""`rosetta bench` on NumPy's backend, in short turns: from the command line to JSON, and interrupted."""
+"""`rosetta bench` on NumPy's backend, in short turns:
+from the command line to JSON, and interrupted."""
 
 import re
 import signal
@@ -22,7 +23,10 @@ from tests.support.planted import HONEST_STEPS, Planted
 from tests.support.program import rosetta, short, start_short, wait_until, workers
 
 # So wide that the fewest rounds are enough, on however restless a machine.
-TINY = [*"--backends numpy --num-samples 300 --latent-dim 16 --threads 1 --within 100000% --budget 10m".split()]
+TINY = [
+    *"--backends numpy --num-samples 300 --latent-dim 16 --threads 1 --within 100000% --budget "
+    "10m".split()
+]
 ROUNDS = 2  # of the benchmark that is looked at
 
 
@@ -30,7 +34,11 @@ def test_a_measurement_that_was_cut_is_shown_as_far_as_it_goes(tmp_path: Path) -
     """Ctrl-C in the second round shows the first; a kill tears the last line."""
     out = tmp_path / "measured.jsonl"
     program = start_short(1000, "bench", *TINY, "--out", out)
-    wait_until(lambda: (out.exists() and b'"kind":"round"' in out.read_bytes()) or program.poll() is not None)
+    wait_until(
+        lambda: (
+            (out.exists() and b'"kind":"round"' in out.read_bytes()) or program.poll() is not None
+        )
+    )
     wait_until(lambda: workers(program) or program.poll() is not None)
     program.send_signal(signal.SIGINT)
     printed, errors = program.communicate(timeout=60)
@@ -59,11 +67,17 @@ def test_a_benchmark_answers_in_json_and_tells_cheats(tmp_path: Path) -> None:
     for row in (tuned, installed):
         assert (row["why_not"], row["certificate"]["version"]) == ("", row["facts"]["version"])
         assert row["peak_memory"] > 20_000_000
-    assert (tuned["facts"]["threads"], tuned["sentences"] > 1, bool(tuned["step_parts"])) == (1, True, True)
+    assert (tuned["facts"]["threads"], tuned["sentences"] > 1, bool(tuned["step_parts"])) == (
+        1,
+        True,
+        True,
+    )
     assert answered["sentences"][0]["translations"].keys() >= {"numpy"}
     assert "--threads 1" in answered["command"]
     starts = [start for line in measurement.rounds() for start in line.starts]
-    assert len({start.warm_up.first_step_seconds for start in starts}) == len(starts), "each round has new processes"
+    assert len({start.warm_up.first_step_seconds for start in starts}) == len(starts), (
+        "each round has new processes"
+    )
     without_updates, nothing, half = (rows[cheat]["why_not"] for cheat in cheats)
     assert "parity is broken" in nothing  # which counts by the same function
     assert without_updates == half == "its process computed something else after its turns"
@@ -73,7 +87,10 @@ def test_a_benchmark_answers_in_json_and_tells_cheats(tmp_path: Path) -> None:
 def test_the_steps_after_the_turns_are_those_of_an_honest_process(cheat: str) -> None:
     config, rows = model("float32"), np.arange(64)
     epoch = Batches(batch_of(64, "float32"), rows, batch_size=8)
-    honest, timed = Backend(numpy_model, config, SETTINGS), Planted(cheat, numpy_model, config, SETTINGS)
+    honest, timed = (
+        Backend(numpy_model, config, SETTINGS),
+        Planted(cheat, numpy_model, config, SETTINGS),
+    )
     expected = measure_in_child.train_first_steps(honest, print, epoch=epoch)
     measure_in_child.time_steps(timed, print, first=0, lead=0, timed=HONEST_STEPS)
     recorded = list[Checked]()
@@ -89,7 +106,8 @@ def test_the_steps_after_the_turns_are_those_of_an_honest_process(cheat: str) ->
 
 
 def test_what_cannot_be_measured_leaves_no_measurement(tmp_path, monkeypatch) -> None:
-    """Variables of the shell are left out with a sentence; a budget that cannot hold is refused at once."""
+    """Variables of the shell are left out with a sentence;
+    a budget that cannot hold is refused at once."""
     monkeypatch.setattr(quiet, "wait_until_fit", lambda note, longest: True)
     monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_enable_fast_math=true")
     out = tmp_path / "a.jsonl"

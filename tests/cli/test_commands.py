@@ -58,16 +58,23 @@ def test_train_prints_twenty_pairs_json_and_quoted_hints(tmp_path, monkeypatch) 
     assert status == 0
     assert (printed.count("training"), printed.count("validation")) == (10, 10)
     assert "val_loss" in said
-    assert re.search(r"^\d+ of these 20 sentences are translated exactly\. The accuracies, \d", printed, re.MULTILINE)
+    assert re.search(
+        r"^\d+ of these 20 sentences are translated exactly\. The accuracies, \d",
+        printed,
+        re.MULTILINE,
+    )
     hint = hinted(printed.splitlines()[-1])
     assert hint[:2] == ["translate", str(out)]
     assert rosetta(*hint)[0] == 0
     again = ["train", "--out", str(out), "--resume", "--epochs"]
-    trained = answer(*again, 2, "--learning-rate", "3e-4", "--latent-dim", 16)  # with which it was begun
+    # With which it was begun.
+    trained = answer(*again, 2, "--learning-rate", "3e-4", "--latent-dim", 16)
     names = "backend run epochs loss val_loss accuracy val_accuracy seconds_per_epoch samples"
     assert (list(trained), trained["epochs"]) == (names.split(), 2)
     samples = trained["samples"]
-    assert all(sample["exact"] for sample in samples if sample["translation"] == sample["reference"])
+    assert all(
+        sample["exact"] for sample in samples if sample["translation"] == sample["reference"]
+    )
     assert not all(sample["exact"] for sample in samples), "two epochs are too few"
     config = json.loads((out / "config.json").read_text())
     assert config["train_config"]["learning_rate"] == as_float32(3e-4), "which the run keeps"
@@ -81,7 +88,10 @@ def test_train_prints_twenty_pairs_json_and_quoted_hints(tmp_path, monkeypatch) 
     assert (status, hinted(said)) == (130, ["evaluate", str(out)])
     of_torch = ["--backend", "torch"]
     assert hinted(rosetta(*again, 3, *of_torch)[2]) == [*again, "3", *of_torch]
-    for command, nothing in (("translate", tmp_path / "it's"), ("evaluate", tmp_path / "it's nothing")):
+    for command, nothing in (
+        ("translate", tmp_path / "it's"),
+        ("evaluate", tmp_path / "it's nothing"),
+    ):
         assert hinted(refusal(2, command, nothing))[:3] == ["train", "--out", str(nothing)]
 
 
@@ -96,11 +106,15 @@ def test_report_draws_the_losses_of_a_run(tmp_path) -> None:
 
 
 def test_evaluate_says_what_the_examples_accuracy_hides(tmp_path, monkeypatch) -> None:
-    monkeypatch.delattr("backends.process.parent.BackendProcess.facts")  # which commands that use a model do without
+    # Which commands that use a model do without.
+    monkeypatch.delattr("backends.process.parent.BackendProcess.facts")
     run = tmp_path / "run"
     assert rosetta(*TRAIN, "--num-samples", 1000, "--out", run)[0] == 0
     scores = answer("evaluate", run, "--limit", 40, "--weights", "best")
-    names = "backend loss accuracy accuracy_real accuracy_always_space chrf exact_match character_error_rate"
+    names = (
+        "backend loss accuracy accuracy_real accuracy_always_space chrf exact_match "
+        "character_error_rate"
+    )
     assert scores.keys() >= set(names.split())
     assert scores["rows"] == 40
     assert scores["accuracy_real"] < scores["accuracy"]
@@ -118,7 +132,9 @@ def test_parity_has_exit_statuses_and_keeps_what_it_reached(monkeypatch) -> None
     monkeypatch.setitem(TABLE, "numpy:OtherEpsilon", entry_of("numpy:OtherEpsilon"))
     monkeypatch.setitem(TABLE, "numpy:Broken", Entry("tests.no_such_module:Backend", "numpy", ""))
     assert (
-        rosetta("parity", *QUICK, "numpy")[1].splitlines()[-1].startswith("Every backend agrees with the reference")
+        rosetta("parity", *QUICK, "numpy")[1]
+        .splitlines()[-1]
+        .startswith("Every backend agrees with the reference")
     )
     status, out, err = rosetta("parity", *QUICK, "numpy:OtherEpsilon")
     assert status == 1
@@ -150,13 +166,24 @@ def test_backends_shows_those_that_are_asked_for(monkeypatch) -> None:
     assert list(backends) == ["torch", "numpy"]
     assert all(facts["threads"] == 1 for facts in backends.values())
     printed = rosetta("backends", "numpy", "numpy:broken")[1]
-    assert all(word in printed for word in ("numpy", backends["numpy"]["version"], "ModuleNotFoundError"))
+    assert all(
+        word in printed for word in ("numpy", backends["numpy"]["version"], "ModuleNotFoundError")
+    )
 
 
 def test_versions_are_of_the_extras_packages_and_of_our_code(tmp_path, monkeypatch) -> None:
     versions = machine.versions()
     always = ["rosetta-s2s", "numpy", "safetensors", "sacrebleu"]
-    assert list(versions) == [*always, "tensorflow", "keras", "torch", "paddlepaddle", "jax", "flax", "optax"]
+    assert list(versions) == [
+        *always,
+        "tensorflow",
+        "keras",
+        "torch",
+        "paddlepaddle",
+        "jax",
+        "flax",
+        "optax",
+    ]
     assert re.fullmatch(r"\d+\.\d+\.\d+\+[0-9a-f]{12}", versions["rosetta-s2s"])
     (tmp_path / "common").mkdir()
     (tmp_path / "common" / "machine.py").write_text("another")
@@ -201,7 +228,9 @@ def test_only_a_terminal_gets_escaped_translations(monkeypatch, capsys, at_a_ter
         ("a", "\x1b[2J", 1, None, "1\t-1.0000\t\x1b[2J"),
     ):
         output = Output(None, 0, False, False, n_best, False, number=1)
-        output.print(InputLine(source, source, source), {"numpy": Answer((Candidate(translation, -1.0),))})
+        output.print(
+            InputLine(source, source, source), {"numpy": Answer((Candidate(translation, -1.0),))}
+        )
         printed = capsys.readouterr().out
         if at_a_terminal and n_best:
             assert re.search(r"score +translation *\n.*\n *-1.0000 +\?\[2J", printed)

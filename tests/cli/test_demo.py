@@ -31,5 +31,9 @@ def test_the_mended_port_passes() -> None:
 def test_the_tools_readme_shows_the_demo(shown: str) -> None:
     readme = (PROJECT / "porting" / "README.md").read_text(encoding="utf-8")
     _, _, block = readme.partition("```\npaddle-block against")
-    words = " ".join(block.partition("```")[0].split()).replace("rosetta-diff: paddle-block", "rosetta: paddle-block")
-    assert f"paddle-block against {words}" == f"{shown} rosetta: paddle-block and torch-block differ"
+    words = " ".join(block.partition("```")[0].split()).replace(
+        "rosetta-diff: paddle-block", "rosetta: paddle-block"
+    )
+    assert f"paddle-block against {words}" == (
+        f"{shown} rosetta: paddle-block and torch-block differ"
+    )

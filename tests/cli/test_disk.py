@@ -1,4 +1,5 @@
-"""A disk that loses its power or is full: what was there stays, what was saved is there, and one line says so.
+"""A disk that loses its power or is full: what was there stays,
+what was saved is there, and one line says so.
 
 Where a save may be cut off between two of its steps, tests/nightly/test_exits.py tries each.
 """
@@ -37,10 +38,11 @@ FULL = OSError(28, "No space left on device")
 
 @contextmanager
 def on_the_disk(folder: Path) -> Iterator[None]:
-    """Raise AssertionError where something gets a name before the disk holds it, or another name before the disk
-    holds the last one, and where the disk does not hold all in the end."""
+    """Raise AssertionError where something gets a name before the disk holds it, or another name
+    before the disk holds the last one, and where the disk does not hold all in the end."""
     real_sync, real_rename = os.fsync, os.replace
-    synced: dict[int, tuple[int, int]] = {}  # by the inode, the size and time of change at the last sync
+    # By the inode, the size and time of change at the last sync.
+    synced: dict[int, tuple[int, int]] = {}
     named: list[Path] = []  # the folder that got a name
 
     def note(status: os.stat_result) -> None:
@@ -48,7 +50,11 @@ def on_the_disk(folder: Path) -> Iterator[None]:
 
     def lost(path: Path) -> list[Path]:
         statuses = {each: each.stat() for each in (path, *path.rglob("*"))}
-        return [each for each, at in statuses.items() if synced.get(at.st_ino) != (at.st_size, at.st_mtime_ns)]
+        return [
+            each
+            for each, at in statuses.items()
+            if synced.get(at.st_ino) != (at.st_size, at.st_mtime_ns)
+        ]
 
     def sync(descriptor: int) -> None:
         real_sync(descriptor)
@@ -56,7 +62,9 @@ def on_the_disk(folder: Path) -> Iterator[None]:
 
     def rename(old: str | Path, new: str | Path) -> None:
         assert not lost(Path(old)), f"{old} gets its name before the disk holds it"
-        assert all(synced.get(parent.stat().st_ino) for parent in named), "a name may be lost, and a later one not"
+        assert all(synced.get(parent.stat().st_ino) for parent in named), (
+            "a name may be lost, and a later one not"
+        )
         real_rename(old, new)
         named[:] = [Path(new).parent]
         synced.pop(named[0].stat().st_ino, None)
@@ -79,7 +87,8 @@ def test_what_is_saved_is_on_the_disk(tmp_path: Path, name: str) -> None:
 
 @contextmanager
 def ends_at(point: int, error: BaseException) -> Iterator[None]:
-    """Raise an error in place of one of the calls that have the disk hold something; `point` counts them from 0."""
+    """Raise an error in place of one of the calls that have the disk hold something;
+    `point` counts them from 0."""
     calls = count()
 
     def call(function: Callable[..., None], *arguments: object) -> None:
@@ -87,13 +96,17 @@ def ends_at(point: int, error: BaseException) -> Iterator[None]:
             raise error
         function(*arguments)
 
-    with patch.multiple(os, **{name: partial(call, getattr(os, name)) for name in ("fsync", "replace", "rename")}):
+    with patch.multiple(
+        os, **{name: partial(call, getattr(os, name)) for name in ("fsync", "replace", "rename")}
+    ):
         yield
 
 
 @pytest.mark.parametrize("error", [FULL, KeyboardInterrupt()], ids=["full", "Ctrl-C"])
 @pytest.mark.parametrize("name", SAVES)
-def test_what_cannot_be_saved_leaves_the_old_and_no_litter(tmp_path: Path, name: str, error: BaseException) -> None:
+def test_what_cannot_be_saved_leaves_the_old_and_no_litter(
+    tmp_path: Path, name: str, error: BaseException
+) -> None:
     save = SAVES[name]
     for point in count():
         (folder := tmp_path / str(point)).mkdir()
@@ -118,11 +131,15 @@ def test_what_cannot_be_saved_leaves_the_old_and_no_litter(tmp_path: Path, name:
 # What a full disk says
 
 
-def test_full_folders_for_temporary_files_are_told_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_folders_for_temporary_files_are_told_in_words(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr("tempfile.tempdir", None)
     with patch("os.open", side_effect=FULL), pytest.raises(FileNotFoundError) as raised:
         tempfile.gettempdir()
-    assert in_words(raised.value) == "no folder takes temporary files; free space in one, and let TMPDIR name it"
+    assert in_words(raised.value) == (
+        "no folder takes temporary files; free space in one, and let TMPDIR name it"
+    )
 
 
 def trained(run: RunDirectory, epochs: int) -> None:
@@ -138,7 +155,9 @@ def trained(run: RunDirectory, epochs: int) -> None:
     )
 
 
-def test_training_tells_which_epoch_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_tells_which_epoch_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = create(tmp_path / "run")
     trained(run, 1)
     with monkeypatch.context() as context:
@@ -146,7 +165,9 @@ def test_training_tells_which_epoch_is_kept(tmp_path: Path, monkeypatch: pytest.
         context.setattr("common.run.write_atomically", Mock(side_effect=full))
         with pytest.raises(RosettaError) as caught:
             trained(run, 3)
-    assert str(caught.value) == f"{run.path / STATE} cannot be written: the disk is full. Mend that first"
+    assert str(caught.value) == (
+        f"{run.path / STATE} cannot be written: the disk is full. Mend that first"
+    )
     assert how_to_go_on(RunDirectory.open(run.path), 3) == (  # which the command adds
         f"{run.path} keeps epoch 1. Go on with: rosetta train --out {run.path} --resume --epochs 3"
     )
@@ -156,7 +177,10 @@ def test_training_tells_which_epoch_is_kept(tmp_path: Path, monkeypatch: pytest.
 
 ENDINGS: dict[str, tuple[BaseException, str]] = {
     "full": (FULL, "my results.jsonl: the disk is full"),
-    "unwritable": (OSError(errno.EROFS, os.strerror(errno.EROFS)), "my results.jsonl: Read-only file system"),
+    "unwritable": (
+        OSError(errno.EROFS, os.strerror(errno.EROFS)),
+        "my results.jsonl: Read-only file system",
+    ),
     "failed": (RosettaError("numpy died"), "numpy died"),
     "Ctrl-C": (KeyboardInterrupt(), "interrupted"),
 }
@@ -168,9 +192,14 @@ def test_measuring_tells_what_is_kept(tmp_path: Path, how: str, rounds: int) -> 
     error, said = ENDINGS[how]
     path = tmp_path / "my results.jsonl"
     path.touch()
-    begun = SimpleNamespace(run=Mock(side_effect=error), measurement=Mock(rounds=lambda: [1] * rounds))
+    begun = SimpleNamespace(
+        run=Mock(side_effect=error), measurement=Mock(rounds=lambda: [1] * rounds)
+    )
     report = Mock(summary="", content={})
-    with patch("benchmarks.commands.read_report", return_value=report), pytest.raises(RosettaError) as caught:
+    with (
+        patch("benchmarks.commands.read_report", return_value=report),
+        pytest.raises(RosettaError) as caught,
+    ):
         measure(path, json=False, opened=lambda: begun)
     assert isinstance(caught.value, CtrlCError) == (how == "Ctrl-C")
     kept = str(caught.value).endswith(f"{said}; {path} keeps what was measured before")
@@ -181,7 +210,9 @@ def test_measuring_tells_what_is_kept(tmp_path: Path, how: str, rounds: int) -> 
 def test_a_measurement_that_cannot_be_removed_hides_no_error(tmp_path: Path) -> None:
     path = tmp_path / "results.jsonl"
     path.touch()
-    begun = SimpleNamespace(run=Mock(side_effect=RosettaError("numpy died")), measurement=Mock(rounds=list))
+    begun = SimpleNamespace(
+        run=Mock(side_effect=RosettaError("numpy died")), measurement=Mock(rounds=list)
+    )
     unlink = patch.object(Path, "unlink", side_effect=OSError(errno.EROFS, "Read-only file system"))
     with unlink, pytest.raises(RosettaError, match="numpy died"):
         measure(path, json=False, opened=lambda: begun)
@@ -193,7 +224,13 @@ def test_an_output_that_takes_nothing_is_one_line(argument: str, unbuffered: str
     environment = os.environ | {"PYTHONUNBUFFERED": unbuffered}
     with open("/dev/full", "w", encoding="utf-8") as full:
         done = subprocess.run(
-            command, cwd=PROJECT, stdout=full, stderr=subprocess.PIPE, text=True, env=environment, check=False
+            command,
+            cwd=PROJECT,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+            check=False,
         )
     assert done.stderr == "rosetta: standard output or a temporary file: the disk is full\n"
     assert done.returncode == 1

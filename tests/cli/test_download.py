@@ -128,14 +128,19 @@ def test_a_failed_download_says_what_to_do_and_keeps_nothing(
     assert_not_downloaded(fault, cache)
 
 
-def test_a_site_that_does_not_answer_is_a_failed_connection(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_site_that_does_not_answer_is_a_failed_connection(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("requests.get", Mock(side_effect=requests.ReadTimeout))
     assert_not_downloaded("the connection failed (ReadTimeout)", cache)
 
 
 def assert_not_downloaded(fault: str, cache: Path) -> None:
     url = f"{corpus.ANKI_URL}/fra-eng.zip"
-    by_hand = f"to fetch it by hand, open {url} in a browser, save the file, and give its path: --data fra-eng.zip"
+    by_hand = (
+        f"to fetch it by hand, open {url} in a browser, save the file, and give its path: --data "
+        "fra-eng.zip"
+    )
     assert refused() == f"{url} cannot be downloaded: {fault}; {by_hand}"
     assert kept(cache) == []
 

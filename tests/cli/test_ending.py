@@ -31,14 +31,21 @@ def no_thread() -> None:
 
 
 REFUSED = {  # what a command does, and what its one line tells
-    "memory": (lambda: bytearray(1 << 62), "the system gives this program no more memory or threads; end other"),
-    "a thread": (no_thread, "the system gives this program no more memory or threads; end other programs, or raise"),
+    "memory": (
+        lambda: bytearray(1 << 62),
+        "the system gives this program no more memory or threads; end other",
+    ),
+    "a thread": (
+        no_thread,
+        "the system gives this program no more memory or threads; end other programs, or raise",
+    ),
 }
 
 
 @pytest.mark.parametrize("what", REFUSED)
 def test_what_the_system_does_not_give_is_one_line(what: str, capsys, monkeypatch) -> None:
-    monkeypatch.setattr(signal, "signal", lambda number, handler: None)  # which are ignored in the end
+    # Which are ignored in the end.
+    monkeypatch.setattr(signal, "signal", lambda number, handler: None)
     command, told = REFUSED[what]
     with pytest.raises(SystemExit) as ended:
         run_to_the_end(command)
@@ -64,7 +71,9 @@ def test_a_signal_ends_the_program_silently_and_leaves_nothing(name: str, tmp_pa
             program.stdin.write(f"{SENTENCE}\n".encode())
             program.stdin.flush()
             assert program.stdout.readline()
-            assert len(list(tmp_path.iterdir())) == 1, "the backend's process has a folder for temporary files"
+            assert len(list(tmp_path.iterdir())) == 1, (
+                "the backend's process has a folder for temporary files"
+            )
         else:
             assert program.stdout.readline() == b"importing\n"
         program.send_signal(number)
@@ -90,7 +99,9 @@ write_atomically(Path("page.html"), pieces())
 """
 
 
-def test_what_a_kill_leaves_goes_with_the_next_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_kill_leaves_goes_with_the_next_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def left() -> int:
         return len([*tmp_path.glob(f".*{UNFINISHED}")])
 
@@ -158,16 +169,26 @@ def test_a_removed_working_folder_is_named(tmp_path: Path, monkeypatch: pytest.M
         ("<&- >&- 2>&-", ["translate", SENTENCE, "--backend", "numpy"], 0, "", ""),
     ],
 )
-def test_a_closed_stream_is_nowhere(closed: str, command: list[str], status: int, printed: str, said: str) -> None:
+def test_a_closed_stream_is_nowhere(
+    closed: str, command: list[str], status: int, printed: str, said: str
+) -> None:
     line = f"{shlex.join([sys.executable, '-m', 'rosetta', *command])} {closed}"
-    done = subprocess.run(["sh", "-c", line], cwd=PROJECT, capture_output=True, text=True, check=False, timeout=60)
-    assert (done.returncode, printed in done.stdout, said in done.stderr) == (status, True, True), done
+    done = subprocess.run(
+        ["sh", "-c", line], cwd=PROJECT, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (done.returncode, printed in done.stdout, said in done.stderr) == (status, True, True), (
+        done
+    )
     assert "Traceback" not in done.stderr
     assert bool(done.stderr) == bool(said)
 
 
 def test_few_open_files_are_refused() -> None:
-    command = f"ulimit -n 8; {shlex.quote(sys.executable)} -m rosetta {' '.join(TRANSLATE)} '{SENTENCE}'"
-    done = subprocess.run(["sh", "-c", command], cwd=PROJECT, capture_output=True, text=True, check=False, timeout=60)
+    command = (
+        f"ulimit -n 8; {shlex.quote(sys.executable)} -m rosetta {' '.join(TRANSLATE)} '{SENTENCE}'"
+    )
+    done = subprocess.run(
+        ["sh", "-c", command], cwd=PROJECT, capture_output=True, text=True, check=False, timeout=60
+    )
     said = "rosetta: the numpy backend's process cannot be started: Too many open files\n"
     assert (done.returncode, done.stdout, done.stderr) == (2, "", said)

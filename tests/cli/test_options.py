@@ -19,7 +19,9 @@ def test_help_names_every_command_and_backend() -> None:
         assert f"Usage: rosetta {command}" in said
         if "--backend" in said or command == "convert":
             words = set(said.replace("│", " ").split())
-            assert [name for name in TABLE if not {f"{name},", f"{name}.", f"{name};"} & words] == []
+            assert [
+                name for name in TABLE if not {f"{name},", f"{name}.", f"{name};"} & words
+            ] == []
     assert rosetta("--version")[1].startswith("rosetta ")
     assert "Did you mean 'train'?" in rosetta("trian")[2]
 
@@ -29,7 +31,8 @@ def test_a_settings_option_has_its_default_bounds_and_meaning() -> None:
     for words in (
         "--latent-dim <int range> [1<=x<=4096] Number of units of a layer. [default: 256]",
         "--batch-size <int range> [x>=1] Number of pairs in each training step. [default: 64]",
-        "--learning-rate <float range> [x>=0.0] Learning rate of RMSprop; rounded to float32. [default: 0.001]",
+        "--learning-rate <float range> [x>=0.0] Learning rate of RMSprop; rounded to float32. "
+        "[default: 0.001]",
         "--padding <space|mask> Let padding count",
     ):
         assert words in said
@@ -50,5 +53,7 @@ def test_packages_of_our_names_on_pythonpath_do_not_shadow_ours(tmp_path: Path) 
     translate = ["translate", "--backend", "numpy", "I love you!"]
     for said, command in (("Je t'aime", translate), ("Usage: rosetta bench ", ["bench", "--help"])):
         command = [sys.executable, "-P", "-m", "rosetta", *command]
-        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+        )
         assert said in done.stdout

@@ -1,4 +1,5 @@
-"""Scripts of strangers in a race: what is measured of those that behave, and what becomes of those that do not."""
+"""Scripts of strangers in a race: what is measured of those that behave,
+and what becomes of those that do not."""
 
 import os
 import re
@@ -73,30 +74,68 @@ def turn_of(script: Script) -> Turn:
     return script.turn("training", 0)
 
 
-ANSWERS = RAW + "say(ready=READY)\nwhile True: say(took={{'first': 0, 'lead': 0.0, 'steps': STEPS}})"
-DEAF = "print(json.dumps({{'ready': READY}}), file=wire, flush=True)\nimport time; time.sleep(0.5); os._exit(3)"
+ANSWERS = RAW + (
+    "say(ready=READY)\nwhile True: say(took={{'first': 0, 'lead': 0.0, 'steps': STEPS}})"
+)
+DEAF = (
+    "print(json.dumps({{'ready': READY}}), file=wire, flush=True)\nimport time; time.sleep(0.5); "
+    "os._exit(3)"
+)
 LATER = "threading.Timer(0.3, lambda: os._exit(0)).start(); take_turns(step)"
 MISBEHAVING = {
-    "crashes before": ("raise SystemExit('no such model')", r"status 1 before it.*; its last words: no such model"),
-    "crashes in a step": (STEPS + "take_turns(lambda: 1 / 0)", r"status 1 in its turn; .*ZeroDivisionError"),
+    "crashes before": (
+        "raise SystemExit('no such model')",
+        r"status 1 before it.*; its last "
+        r"words: no such model",
+    ),
+    "crashes in a step": (
+        STEPS + "take_turns(lambda: 1 / 0)",
+        r"status 1 in its turn; "
+        r".*ZeroDivisionError",
+    ),
     "is killed": (
         STEPS + "take_turns(lambda: os.kill(os.getpid(), 9))",
         "signal 9 in its turn, which the system",
     ),
-    "never calls it": (STEPS, r"status 0 before its first turn, .*; end the script with take_turns\(step\)"),
+    "never calls it": (
+        STEPS,
+        r"status 0 before its first turn, .*; end the script with "
+        r"take_turns\(step\)",
+    ),
     "exits early": (STEPS + LATER, "ended with status 0 (in|while it waited for) its turn"),
-    "ends without reading its turn": (RAW + DEAF, "ended with status 3 (in|while it waited for) its turn"),
-    "calls it twice": (STEPS + "take_turns(lambda: take_turns(step))", "in its turn; .*was called before; expected"),
-    "hangs": (STEPS + "take_turns(lambda: time.sleep(60))", "did not answer for 1 s in its turn and was ended"),
+    "ends without reading its turn": (
+        RAW + DEAF,
+        "ended with status 3 (in|while it waited for) its turn",
+    ),
+    "calls it twice": (
+        STEPS + "take_turns(lambda: take_turns(step))",
+        "in its turn; .*was called before; expected",
+    ),
+    "hangs": (
+        STEPS + "take_turns(lambda: time.sleep(60))",
+        "did not answer for 1 s in its turn and was ended",
+    ),
     "hangs before": (
         STEPS + "print('loading', flush=True); time.sleep(60)",
         "did not answer for 1 s before its first turn and was ended; .*; its last words: loading",
     ),
-    "two processes": (STEPS + "os.fork(); take_turns(step)", "another message than .*several processes"),
-    "sends no JSON": (RAW + "print('step 1', file=wire, flush=True); wire.read()", "what take_turns does not send"),
-    "sends other types": (RAW + "say(ready=READY | {{'batch': 'many'}})", "what take_turns does not send: .*`int`"),
+    "two processes": (
+        STEPS + "os.fork(); take_turns(step)",
+        "another message than .*several processes",
+    ),
+    "sends no JSON": (
+        RAW + "print('step 1', file=wire, flush=True); wire.read()",
+        "what take_turns does not send",
+    ),
+    "sends other types": (
+        RAW + "say(ready=READY | {{'batch': 'many'}})",
+        "what take_turns does not send: .*`int`",
+    ),
     "sends no end": (RAW + "wire.write('1' * 2000000)", "what take_turns does not send: "),
-    "is too quick": (ANSWERS.replace("STEPS", "[1e9]"), "sent 1 time, 1e.09 s in all; expected 1, and the turn"),
+    "is too quick": (
+        ANSWERS.replace("STEPS", "[1e9]"),
+        "sent 1 time, 1e.09 s in all; expected 1, and the turn",
+    ),
     "counts otherwise": (ANSWERS.replace("STEPS", "[1e-9] * 9"), "sent 9 times, .*; expected 1"),
 }
 
@@ -119,7 +158,8 @@ def test_a_script_that_misbehaves_is_ended_with_one_sentence(how: str, start: An
 
 
 def test_a_script_keeps_its_streams_and_its_children_are_ended(start: Any) -> None:
-    """A process that it forked computes on, has left its group and holds its socket; another has no environment."""
+    """A process that it forked computes on, has left its group and holds its socket;
+    another has no environment."""
     script = start(
         STEPS
         + """
@@ -145,7 +185,10 @@ take_turns(step, batch=5)
     script.process.close()
     # A process that was killed may still be seen for a moment.
     wait_until(
-        lambda: all(not process.is_running() or process.status() == psutil.STATUS_ZOMBIE for process in family)
+        lambda: all(
+            not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+            for process in family
+        )
     )
 
 
@@ -201,28 +244,49 @@ take_turns(step, batch=np.int64({batch}), after=record)
 @pytest.mark.parametrize(
     ("after", "message"),
     [
-        ("None", "after is of builtins.NoneType; expected a Record or its folder: .* its methods return nothing"),
+        (
+            "None",
+            "after is of builtins.NoneType; expected a Record or its folder: .* its methods "
+            "return nothing",
+        ),
         ("'nowhere'", "after is nowhere, in which there is no record: "),
-        ("Record('empty')", "the record in .*empty has no outputs; call record.training or record.forward before"),
+        (
+            "Record('empty')",
+            "the record in .*empty has no outputs; call record.training or record.forward before",
+        ),
     ],
 )
-def test_a_record_that_says_nothing_is_refused_before_any_step(tmp_path: Path, monkeypatch, after, message) -> None:
+def test_a_record_that_says_nothing_is_refused_before_any_step(
+    tmp_path: Path, monkeypatch, after, message
+) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(TurnsError, match=message):
         take_turns(lambda: pytest.fail("a step was done"), after=eval(after, {"Record": Record}))
 
 
 def test_take_turns_refuses_a_wrong_step_or_batch() -> None:
-    with pytest.raises(TurnsError, match=r"step is of builtins.NoneType; expected a function: take_turns\(step\)"):
+    with pytest.raises(
+        TurnsError,
+        match=r"step is of builtins.NoneType; expected a function: "
+        r"take_turns\(step\)",
+    ):
         take_turns(None)  # type: ignore[arg-type]
-    with pytest.raises(TurnsError, match=r"batch is 2\.5; expected a whole number, the items in a step"):
+    with pytest.raises(
+        TurnsError,
+        match=r"batch is 2\.5; expected a whole number, the items in a "
+        r"step",
+    ):
         take_turns(lambda: pytest.fail("a step was done"), batch=2.5)  # type: ignore[arg-type]
 
 
 def side(path: Path, seconds: float, factor: float = 1.0, batch: int = 1) -> Path:
     """A script that records a small model and whose step sleeps for so many seconds."""
     folder = str(path.with_name("record"))  # the same for all
-    path.write_text(RECORDED.format(project=str(PROJECT), folder=folder, factor=factor, seconds=seconds, batch=batch))
+    path.write_text(
+        RECORDED.format(
+            project=str(PROJECT), folder=folder, factor=factor, seconds=seconds, batch=batch
+        )
+    )
     return path
 
 
@@ -238,7 +302,9 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(quiet, "wait_until_fit", lambda note, longest: True)
 
 
-def test_two_scripts_are_seen_to_compute_the_same_and_then_raced(tmp_path: Path, short: None) -> None:
+def test_two_scripts_are_seen_to_compute_the_same_and_then_raced(
+    tmp_path: Path, short: None
+) -> None:
     """Times are those of an item: a step of twice as many that takes as long is twice as fast."""
     slow, quick = side(tmp_path / "slow.py", 0.02), side(tmp_path / "quick.py", 0.02, batch=16)
     out, page = tmp_path / "r.jsonl", tmp_path / "page.html"
@@ -246,7 +312,11 @@ def test_two_scripts_are_seen_to_compute_the_same_and_then_raced(tmp_path: Path,
     headline = race["headline"]
     assert "sentences" not in race, "which are a bench's"
     assert all(verdict in headline for verdict in race["verdicts"])
-    assert re.fullmatch(r"quick is .* times as fast as slow .*; its record computes .* \(forward\)\.", headline)
+    assert re.fullmatch(
+        r"quick is .* times as fast as slow .*; its record computes .* "
+        r"\(forward\)\.",
+        headline,
+    )
     assert race["rows"][1]["ratio"]["value"] == pytest.approx(16, rel=0.3)
     assert [row["items"] for row in race["rows"]] == [16, 1]
     assert race["rows"][0]["start"] > race["rows"][0]["first_step"] > 0.02
@@ -262,13 +332,19 @@ def test_a_surely_slower_script_ends_with_status_1(tmp_path: Path, short: None) 
     options = "--fail-slower", "5%", "--within", "50%", "--out", tmp_path / "r.jsonl"
     status, shown, errors = rosetta("race", f"new={new}", f"old={old}", *options)
     assert (status, "not the same model: parts at forward" in " ".join(shown.split())) == (1, True)
-    assert re.search(r"rosetta: slower by more than 5%: new takes [\d.]+ times as long as old \(", errors)
+    assert re.search(
+        r"rosetta: slower by more than 5%: new takes [\d.]+ times as long as old \(", errors
+    )
 
 
 def test_slower_is_by_more_than_the_limit() -> None:
     results = RaceResults(Measurement.read(RACING / "threads.jsonl"))
     results.rows[1].ratio = Estimate(0.97, 0.96, 0.98)
-    assert [results.slower(limit) for limit in (0.01, 0.03, 0.05)] == ["slower", "not told apart", "faster"]
+    assert [results.slower(limit) for limit in (0.01, 0.03, 0.05)] == [
+        "slower",
+        "not told apart",
+        "faster",
+    ]
 
 
 def test_variables_of_shell_and_env_win_over_the_tuned_lane(tmp_path: Path, monkeypatch) -> None:
@@ -289,11 +365,15 @@ def test_variables_of_shell_and_env_win_over_the_tuned_lane(tmp_path: Path, monk
     assert [of_tuned[name] for name in threads] == ["3,1", "3", "3"]
     assert of_tuned["GOMP_SPINCOUNT"] == "7"
     assert "GLIBC_TUNABLES" in of_tuned
-    assert of_tuned.get("NVIDIA_TF32_OVERRIDE") == os.environ.get("NVIDIA_TF32_OVERRIDE"), "the code decides"
+    assert of_tuned.get("NVIDIA_TF32_OVERRIDE") == os.environ.get("NVIDIA_TF32_OVERRIDE"), (
+        "the code decides"
+    )
     assert not {*threads[1:], "GLIBC_TUNABLES"} & of_installed.keys()
     for asked in ("", "0", "many"):
         variables = {"OMP_NUM_THREADS": asked}
-        assert environment_of(msgspec.structs.replace(tuned, variables=variables))["MKL_NUM_THREADS"] == str(cores())
+        assert environment_of(msgspec.structs.replace(tuned, variables=variables))[
+            "MKL_NUM_THREADS"
+        ] == str(cores())
 
 
 def test_an_interpreter_that_is_not_there_is_named(tmp_path: Path, short: None) -> None:
@@ -307,7 +387,8 @@ def test_uneven_steps_are_compared_step_by_step() -> None:
     measurement = Measurement.read(RACING / "threads.jsonl")
 
     def compared(apart: int, steps: list[float]) -> bool:
-        """True if steps are compared one by one although the second script did other steps in `apart` rounds."""
+        """True if steps are compared one by one although the second
+        script did other steps in `apart` rounds."""
 
         def planted(line: Round, turn: Turn) -> Turn:
             first = 10**6 if turn.row and line.number <= apart else 3
@@ -332,7 +413,12 @@ def test_a_measurement_of_a_race_is_not_trusted(tmp_path: Path) -> None:
     assert rosetta("report", out, "-o", page)[0] == 0
     assert "&lt;b&gt;" in page.read_text()
     assert "<b>|" not in page.read_text()
-    changes = {r'"batch":\d+': '"batch":0', '"row":1': '"row":7', '"two"': '"one"', '"first":': '"last":'}
+    changes = {
+        r'"batch":\d+': '"batch":0',
+        '"row":1': '"row":7',
+        '"two"': '"one"',
+        '"first":': '"last":',
+    }
     for before, after in changes.items():
         assert re.search(before, text)
         out.write_text(re.sub(before, after, text))

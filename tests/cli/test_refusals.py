@@ -1,4 +1,5 @@
-"""A command that cannot begin prints one line on standard error, which names the fault, and leaves nothing behind."""
+"""A command that cannot begin prints one line on standard error,
+which names the fault, and leaves nothing behind."""
 
 import shutil
 from pathlib import Path
@@ -26,7 +27,8 @@ BENCH = {  # its options, and what must be named
     "--backends numpy --vary length=0": "--vary is AXIS=SIZES",
     "--backends numpy --vary length=8 --vary length=9": "--vary names length twice",
     "--backends numpy --vary batch-size=9999": "a batch of 9999 is larger than the",
-    "--backends numpy --vary latent-dim=8 --latent-dim 16": "at its own sizes; leave out --latent-dim",
+    "--backends numpy --vary latent-dim=8 --latent-dim 16": "at its own sizes; leave out "
+    "--latent-dim",
     "--backends numpy --vary latent-dim=8 --baseline numpy": "leave out --baseline",
 }
 RACE = {
@@ -42,16 +44,31 @@ WITH_THREADS = ["backends", "bench", "parity", "serve", "translate Go.", TRAIN, 
 # The exit status, the command, typed in a folder of some files, and what must be named.
 REFUSED: list[tuple[int, str, list[str]]] = [
     (2, "backends torch mxnet", ["no backend 'mxnet'", "choose one of numpy, keras"]),
-    (2, "backends pytorh", ["no backend 'pytorh'; did you mean torch?", "choose one of numpy, keras"]),
+    (
+        2,
+        "backends pytorh",
+        ["no backend 'pytorh'; did you mean torch?", "choose one of numpy, keras"],
+    ),
     (2, "parity --backends keras:exampel", ["did you mean keras:example?"]),
     (2, "data --data none.txt", ["none.txt cannot be read", "No such file", '"phrasebook"']),
-    (2, "data --data bad.txt", ["bad.txt has 1 line without a pair: line 2 (1 column", "--skip-bad-lines"]),
+    (
+        2,
+        "data --data bad.txt",
+        ["bad.txt has 1 line without a pair: line 2 (1 column", "--skip-bad-lines"],
+    ),
     (2, "train --out new", ["a new run needs --backend", "`rosetta backends`"]),
     (2, f"{TRAIN} --data bad.txt", ["line 2 (1 column"]),
     (2, f"{TRAIN} --backend mxnet", ["'mxnet'", "choose one of numpy, keras"]),
     (2, f"{TRAIN} --batches bucketed", ["--padding mask"]),
-    *((2, f"{TRAIN} --learning-rate {rate}", ["learning_rate is inf, expected 0 to"]) for rate in ("inf", "1e39")),
-    (2, f"{TRAIN} --validation-split 1", ["1000 pairs", "--validation-split 1.0", "at least one of each"]),
+    *(
+        (2, f"{TRAIN} --learning-rate {rate}", ["learning_rate is inf, expected 0 to"])
+        for rate in ("inf", "1e39")
+    ),
+    (
+        2,
+        f"{TRAIN} --validation-split 1",
+        ["1000 pairs", "--validation-split 1.0", "at least one of each"],
+    ),
     (2, "train --out . --backend numpy", [". exists already", "--resume"]),
     (2, "train --out . --resume --epochs 2", [". is not a run", "config.json"]),
     (2, "serve --backends mxnet", ["there is no backend 'mxnet'"]),
@@ -59,14 +76,32 @@ REFUSED: list[tuple[int, str, list[str]]] = [
     (2, "evaluate .", [". is not a run", "rosetta train --out ."]),
     (1, "evaluate damaged --backend numpy", ["damaged/state.safetensors is damaged"]),
     (1, "translate damaged Go. --backend numpy", ["damaged/state.safetensors is damaged"]),
-    (2, "translate mistyped Hi", ["mistyped is neither the folder of a run nor a whole sentence", "put quotes"]),
-    (2, "translate --backend numpy --json --file empty.txt", ["empty.txt has no lines; expected a sentence"]),
-    *((2, f"{command} --threads 999999", [f"more than the {count(cores(), 'core')}"]) for command in WITH_THREADS),
+    (
+        2,
+        "translate mistyped Hi",
+        ["mistyped is neither the folder of a run nor a whole sentence", "put quotes"],
+    ),
+    (
+        2,
+        "translate --backend numpy --json --file empty.txt",
+        ["empty.txt has no lines; expected a sentence"],
+    ),
+    *(
+        (2, f"{command} --threads 999999", [f"more than the {count(cores(), 'core')}"])
+        for command in WITH_THREADS
+    ),
     (2, "convert damaged", ["needs --to NAME, or --from FILE"]),
-    (2, "convert damaged --to torch --latent-dim 3", ["--to writes a run as it is", "leave out --latent-dim"]),
+    (
+        2,
+        "convert damaged --to torch --latent-dim 3",
+        ["--to writes a run as it is", "leave out --latent-dim"],
+    ),
     (2, "convert damaged --to torch --dtype float32", ["leave out --dtype"]),
     (2, "convert damaged optimizer.pt --to torch", ["leave out optimizer.pt"]),
-    *((2, f"convert damaged --to {name}", ["choose one of keras, torch", "onnx"]) for name in ("onx", "numpy")),
+    *(
+        (2, f"convert damaged --to {name}", ["choose one of keras, torch", "onnx"])
+        for name in ("onx", "numpy")
+    ),
     (2, "convert new --to torch", ["is not a run"]),
     (2, "convert new --from model.pt", ["and --backend NAME"]),
     (2, IMPORT, ["no vocabulary: give --data"]),
@@ -76,14 +111,27 @@ REFUSED: list[tuple[int, str, list[str]]] = [
     (2, f"{IMPORT} --vocabulary none", ["is not a run ("]),
     (2, f"{IMPORT} --backend numpy --vocabulary damaged", ["numpy has no format of its own; "]),
     (2, "diff left", ["one record was given; expected two records or none"]),
-    (2, "diff left right --demo fixed", ["--demo compares bundled records, and a record was given"]),
+    (
+        2,
+        "diff left right --demo fixed",
+        ["--demo compares bundled records, and a record was given"],
+    ),
     *((2, f"bench --out a.jsonl {options}", [words]) for options, words in BENCH.items()),
     *((2, f"race --out a.jsonl {typed}", [words]) for typed, words in RACE.items()),
     *((2, f"{command} --backends=", EMPTY_NAME) for command in ("bench", "parity", "serve")),
-    *((2, f"{command} --backends numpy,,torch", EMPTY_NAME) for command in ("bench", "parity", "serve")),
+    *(
+        (2, f"{command} --backends numpy,,torch", EMPTY_NAME)
+        for command in ("bench", "parity", "serve")
+    ),
 ]
 # Refusals by Typer, in its own form.
-OUT_OF_BOUNDS = ["--num-samples 0", "--dtype float8", "--latent-dim 4097", "--validation-split 2", "--batch-size x"]
+OUT_OF_BOUNDS = [
+    "--num-samples 0",
+    "--dtype float8",
+    "--latent-dim 4097",
+    "--validation-split 2",
+    "--batch-size x",
+]
 OUT_OF_BOUNDS += ["--learning-rate nan", "--validation-split nan", "--seed -1"]
 
 
@@ -99,8 +147,12 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize(("status", "command", "named"), REFUSED, ids=[command for _, command, _ in REFUSED])
-def test_a_refusal_is_one_line_that_names(status: int, command: str, named: list[str], here: Path) -> None:
+@pytest.mark.parametrize(
+    ("status", "command", "named"), REFUSED, ids=[command for _, command, _ in REFUSED]
+)
+def test_a_refusal_is_one_line_that_names(
+    status: int, command: str, named: list[str], here: Path
+) -> None:
     before = sorted(here.rglob("*"))
     line = refusal(status, *command.split(" "))
     assert [words for words in named if words not in line] == [], line
@@ -110,5 +162,10 @@ def test_a_refusal_is_one_line_that_names(status: int, command: str, named: list
 @pytest.mark.parametrize("option", OUT_OF_BOUNDS)
 def test_a_value_out_of_bounds_is_refused_with_its_options_name(option: str, here: Path) -> None:
     status, _, said = rosetta(*TRAIN.split(), *option.split())
-    assert (status, option.split()[0] in said, "Traceback" in said, "Value error" in said) == (2, True, False, False)
+    assert (status, option.split()[0] in said, "Traceback" in said, "Value error" in said) == (
+        2,
+        True,
+        False,
+        False,
+    )
     assert not Path("new").exists()

@@ -1,4 +1,5 @@
-"""The same command begins a run or goes on with it, and what cannot be written is refused before it is computed."""
+"""The same command begins a run or goes on with it,
+and what cannot be written is refused before it is computed."""
 
 import errno
 from pathlib import Path
@@ -20,9 +21,15 @@ def test_resume_or_begin_begins_and_resumes_until_the_end(tmp_path: Path) -> Non
         0,
         f"{tmp_path / 'run'} is whole. See it with: rosetta evaluate {tmp_path / 'run'}\n",
     )
-    assert answer(*TRAIN, "--out", tmp_path / "other", "--epochs", 2)["loss"] == answer(*command, 2)["loss"]
+    assert (
+        answer(*TRAIN, "--out", tmp_path / "other", "--epochs", 2)["loss"]
+        == answer(*command, 2)["loss"]
+    )
     said = refusal(2, *command, 3, "--seed", 4)
-    assert "was begun with --seed 0, and this command has 4; give what it was begun with, or another --out" in said
+    assert (
+        "was begun with --seed 0, and this command has 4; give what it was begun with, or another "
+        "--out"
+    ) in said
     assert len(RunDirectory.open(tmp_path / "run").history()) == 2
 
 
@@ -30,8 +37,8 @@ def test_a_run_whose_first_epoch_failed_does_not_translate(tmp_path: Path) -> No
     out = tmp_path / "run"
     assert "The run keeps epoch 0" in refusal(1, *TRAIN, "--out", out, "--learning-rate", 1e30)
     assert refusal(2, "translate", out, "It is red.") == (
-        f"rosetta: {out} has 0 epochs, so its weights are random; train it first: rosetta train --out {out} --resume "
-        "--epochs TOTAL"
+        f"rosetta: {out} has 0 epochs, so its weights are random; train it first: rosetta train "
+        f"--out {out} --resume --epochs TOTAL"
     )
     assert refusal(2, "evaluate", out).startswith(f"rosetta: {out} has 0 epochs")
 
@@ -44,7 +51,9 @@ def test_an_unwritable_run_is_refused_before_the_first_epoch(tmp_path: Path, mon
         raise PermissionError(errno.EACCES, "Permission denied")
 
     monkeypatch.setattr(training, "TemporaryFile", denied)
-    assert f"{tmp_path / 'run'} cannot be written: Permission denied; mend that" in refusal(2, *command, 2)
+    assert f"{tmp_path / 'run'} cannot be written: Permission denied; mend that" in refusal(
+        2, *command, 2
+    )
 
 
 def test_a_run_that_another_process_trains_is_not_called_whole(tmp_path: Path, monkeypatch) -> None:

@@ -1,4 +1,5 @@
-"""`rosetta serve`: what its page shows, what it refuses, and what becomes of the backends' processes."""
+"""`rosetta serve`: what its page shows, what it refuses,
+and what becomes of the backends' processes."""
 
 import re
 import signal
@@ -69,7 +70,12 @@ def ask(port: int, path: str = "/", method: str = "GET", **headers: str) -> tupl
     ("question", "expected"),
     {
         "": [],
-        "go on.": ["<h2>quick</h2>", "1,234.5 ms", "<h2>&lt;dead&gt;</h2>", "ended by &lt;b&gt;signal 9"],
+        "go on.": [
+            "<h2>quick</h2>",
+            "1,234.5 ms",
+            "<h2>&lt;dead&gt;</h2>",
+            "ended by &lt;b&gt;signal 9",
+        ],
         "go off": ["Training had no &#x27;off&#x27;; the translation is a guess."],
         "go on€": ["&#x27;€&#x27; (U+20AC), and translates the sentence without", "1,234.5 ms"],
         HOSTILE: ["&#x27;(&#x27; (U+0028)", "more, and translates"],
@@ -80,7 +86,9 @@ def ask(port: int, path: str = "/", method: str = "GET", **headers: str) -> tupl
         "a" * 60_000: ["has 60,000 characters"],
     }.items(),
 )
-def test_a_question_is_answered_or_refused_in_the_page(port: int, question: str, expected: list[str]) -> None:
+def test_a_question_is_answered_or_refused_in_the_page(
+    port: int, question: str, expected: list[str]
+) -> None:
     status, content = ask(port, f"/?text={quote(question)}")
     assert status == 200
     assert content.endswith("</html>\n")
@@ -95,12 +103,21 @@ def test_only_known_hosts_methods_and_files_are_answered(port: int) -> None:
     assert "/?text=go+on." in ask(port)[1]
     assert ask(port, "/?text=go+on.", "HEAD") == (200, "")
     assert [ask(port, method=method)[0] for method in ("POST", "PUT", "OPTIONS")] == [501] * 3
-    for path in ("/nothing", "/static/page.css", "/../server.py", "/page.html", "/translate", "/%00"):
+    for path in (
+        "/nothing",
+        "/static/page.css",
+        "/../server.py",
+        "/page.html",
+        "/translate",
+        "/%00",
+    ):
         assert ask(port, path)[0] == 404
     for text in ("script-src", "connect-src", "unsafe"):
         assert text not in HEADERS["Content-Security-Policy"]
     hosts = dict.fromkeys(("localhost", "127.0.0.1:8000", "[::1]:80"), 200)
-    hosts |= dict.fromkeys(("evil.example", "localhost.evil.example", "10.0.0.1", "[::", "", "a, localhost"), 403)
+    hosts |= dict.fromkeys(
+        ("evil.example", "localhost.evil.example", "10.0.0.1", "[::", "", "a, localhost"), 403
+    )
     for host, expected in hosts.items():
         status, content = ask(port, Host=host)
         assert (status, "page.css" in content) == (expected, expected == 200), host
@@ -115,7 +132,10 @@ def test_bad_and_slow_requests_get_at_most_one_answer(
         visitor.sendall(visitors.HALF)  # and goes
     monkeypatch.setattr(server_module._Visit, "timeout", 0.5)
     with ExitStack() as stack:
-        slow = [stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=30)) for _ in range(100)]
+        slow = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=30))
+            for _ in range(100)
+        ]
         for visitor in slow:
             visitor.sendall(visitors.HALF)  # and waits
         assert visitors.visited(visitors.WHOLE + b"\r\n", port) == "200"
@@ -139,7 +159,9 @@ def test_the_server_has_no_framework_and_answers_this_machine_alone() -> None:
         server = psutil.Process(program.pid)
         listening = {at.laddr for at in server.net_connections() if at.status == psutil.CONN_LISTEN}
         assert listening == {("127.0.0.1", port)}
-        assert not re.search("/site-packages/torch/", " ".join(mapped.path for mapped in server.memory_maps()))
+        assert not re.search(
+            "/site-packages/torch/", " ".join(mapped.path for mapped in server.memory_maps())
+        )
         assert ends(program) == []
 
 
@@ -150,7 +172,8 @@ def test_ctrl_c_ends_it_while_a_backend_opens() -> None:
 
 
 def ends(program: Popen[str]) -> list[psutil.Process]:
-    """Press Ctrl-C, which ends the program without a word; return its children that have not ended."""
+    """Press Ctrl-C, which ends the program without a word;
+    return its children that have not ended."""
     children = psutil.Process(program.pid).children()
     program.send_signal(signal.SIGINT)
     _, err = program.communicate(timeout=30)
@@ -162,7 +185,10 @@ def ends(program: Popen[str]) -> list[psutil.Process]:
 
 
 def test_a_backend_answers_what_is_typed_into_the_page(browser: "Browser") -> None:
-    with started("serve", "--port", "0", "--backends", "numpy") as program, browser.new_context() as context:
+    with (
+        started("serve", "--port", "0", "--backends", "numpy") as program,
+        browser.new_context() as context,
+    ):
         page = context.new_page()
         page.goto(re.search(r"http://\S+", program.stdout.readline())[0])
         page.get_by_label("Sentence to translate").type(SENTENCE)
@@ -172,9 +198,13 @@ def test_a_backend_answers_what_is_typed_into_the_page(browser: "Browser") -> No
         assert ends(program) == []
 
 
-def test_hostile_text_stays_text_and_each_character_is_shaded(browser: "Browser", port: int) -> None:
+def test_hostile_text_stays_text_and_each_character_is_shaded(
+    browser: "Browser", port: int
+) -> None:
     wrong: list[str] = []
-    with browser.new_context(viewport={"width": 390, "height": 900}, color_scheme="dark") as context:
+    with browser.new_context(
+        viewport={"width": 390, "height": 900}, color_scheme="dark"
+    ) as context:
         page, url = context.new_page(), f"http://127.0.0.1:{port}/"
         note_wrongs(page, wrong, "^$", (url, "data:"))
         page.goto(url)
@@ -186,7 +216,9 @@ def test_hostile_text_stays_text_and_each_character_is_shaded(browser: "Browser"
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
         page.get_by_role("link", name="go on.").click()
         assert page.locator(".translation").first.inner_text() == "GO ON."
-        shades = page.locator("article span").evaluate_all("marks => marks.map(mark => mark.className + mark.title)")
+        shades = page.locator("article span").evaluate_all(
+            "marks => marks.map(mark => mark.className + mark.title)"
+        )
         assert shades == ["sure95%", "likely75%", "unsure55%", "guess35%", "sure95%", "likely75%"]
         background = page.evaluate("getComputedStyle(document.body).backgroundColor")
         assert sum(map(int, re.findall(r"\d+", background))) < 200

@@ -1,4 +1,5 @@
-"""`rosetta translate`: at a terminal, in a pipe, of lines with faults, with beams, in all backends side by side."""
+"""`rosetta translate`: at a terminal, in a pipe, of lines with faults,
+with beams, in all backends side by side."""
 
 import json
 import os
@@ -35,7 +36,9 @@ def without_no_break(text: str) -> str:
     return text.replace("\N{NO-BREAK SPACE}", " ").replace("\N{NARROW NO-BREAK SPACE}", " ")
 
 
-FAULTY = "I love you!\n\u4e2d and \u72ac\n\nI'm tired.\n".encode() + b"\xc3\xa9a\xe9 \xff\nI'm tired."
+FAULTY = "I love you!\n\u4e2d and \u72ac\n\nI'm tired.\n".encode() + (
+    b"\xc3\xa9a\xe9 \xff\nI'm tired."
+)
 
 
 def test_a_bad_line_gives_an_empty_line_in_its_place(here, tmp_path) -> None:
@@ -44,18 +47,31 @@ def test_a_bad_line_gives_an_empty_line_in_its_place(here, tmp_path) -> None:
     assert (status, first, between, fifth, end) == (1, LOVE, ["", ""], "", "")
     assert fourth == sixth != ""
     unknown, replaced, together = err.splitlines()
-    assert unknown.startswith("line 2: the vocabulary of this run has no '\u4e2d' (U+4E2D), '\u72ac' (U+72AC); ")
+    assert unknown.startswith(
+        "line 2: the vocabulary of this run has no '\u4e2d' (U+4E2D), '\u72ac' (U+72AC); "
+    )
     assert "--unknown drop" in unknown
     assert "(U+FFFD)" in replaced, "in place of a byte that is not UTF-8"
     assert together == "rosetta: 2 of 6 lines could not be translated"
     path = tmp_path / "lines.txt"
     path.write_bytes(FAULTY)
-    assert rosetta(*NUMPY, "--file", path) == (1, out, re.sub("^(?=line)", f"{path}, ", err, flags=re.MULTILINE))
+    assert rosetta(*NUMPY, "--file", path) == (
+        1,
+        out,
+        re.sub("^(?=line)", f"{path}, ", err, flags=re.MULTILINE),
+    )
     assert str(path) in refusal(2, *NUMPY, "--file", path, "I love you!")
     status, out, _ = rosetta(*NUMPY, "--json", stdin=FAULTY)
     lines = json.loads(out.splitlines()[-1])["translations"]
     assert (status, lines[4]["source"]) == (1, "éa\ufffd \ufffd")
-    assert [line["translation"] is None for line in lines] == [False, True, False, False, True, False]
+    assert [line["translation"] is None for line in lines] == [
+        False,
+        True,
+        False,
+        False,
+        True,
+        False,
+    ]
     assert ["error" in line for line in lines] == [False, True, False, False, True, False]
     assert lines[1]["error"] in unknown
 
@@ -67,8 +83,12 @@ def test_a_bad_argument_leaves_the_others_translated(
     assert (status, without_no_break(out)) == (1, f"\n{LOVE}\n")
     assert err.splitlines()[0].startswith("text 1: the vocabulary")
     assert err.splitlines()[1] == "rosetta: 1 of 2 texts could not be translated"
-    assert "more than 1,000 characters, the most that are translated" in refusal(2, *NUMPY, "a" * 1001)
-    dropped, whole = answer(*NUMPY, "--unknown", "drop", "I'm \u4e2dtired!", "I'm tired!")["translations"]
+    assert "more than 1,000 characters, the most that are translated" in refusal(
+        2, *NUMPY, "a" * 1001
+    )
+    dropped, whole = answer(*NUMPY, "--unknown", "drop", "I'm \u4e2dtired!", "I'm tired!")[
+        "translations"
+    ]
     assert (dropped["read_as"], dropped["translation"]) == ("I'm tired!", whole["translation"])
     (careless,) = answer(*NUMPY, "im tired")["translations"]
     assert careless == whole | {"source": "im tired", "read_as": "I'm tired!"}
@@ -85,8 +105,13 @@ class Terminal:
 
     def __init__(self, *arguments: str) -> None:
         self.descriptor, end = pty.openpty()
-        command, environment = [sys.executable, "-m", "rosetta", *arguments], os.environ | {"TERM": "xterm"}
-        self.program = subprocess.Popen(command, cwd=PROJECT, env=environment, stdin=end, stdout=end, stderr=end)
+        command, environment = (
+            [sys.executable, "-m", "rosetta", *arguments],
+            os.environ | {"TERM": "xterm"},
+        )
+        self.program = subprocess.Popen(
+            command, cwd=PROJECT, env=environment, stdin=end, stdout=end, stderr=end
+        )
         os.close(end)
 
     def answer(self, typed: str = "") -> str:
@@ -110,7 +135,9 @@ def test_at_a_terminal_a_fault_does_not_end_the_prompt() -> None:
     assert fault.endswith(f"drop\n{PROMPT}"), "no empty line in place of a translation"
     assert LOVE in terminal.answer(" love you!\x01I\n")  # Ctrl-A goes to the line's beginning
     doubt = terminal.answer("i own a spider\n")
-    assert re.search("warning.*training had no 'own' and 'spider'; the translation is a guess", doubt)
+    assert re.search(
+        "warning.*training had no 'own' and 'spider'; the translation is a guess", doubt
+    )
     os.write(terminal.descriptor, b"quit\n")
     assert terminal.program.wait(60) == 0
     os.close(terminal.descriptor)
@@ -134,7 +161,9 @@ def test_ctrl_c_keeps_what_was_translated_as_json() -> None:
     with started(*NUMPY, "--json", text=False) as process:
         process.stdin.write(b"I love you!\n\xff\n")
         process.stdin.flush()
-        assert select([process.stderr], [], [], 60)[0], "lines are answered while the pipe stays open"
+        assert select([process.stderr], [], [], 60)[0], (
+            "lines are answered while the pipe stays open"
+        )
         assert process.stderr.readline().startswith(b"line 2"), "both are answered"
         process.send_signal(signal.SIGINT)
         answered = json.loads(process.stdout.read())
@@ -147,19 +176,28 @@ def test_ctrl_c_keeps_what_was_translated_as_json() -> None:
 
 def test_a_beam_gives_its_best_sentences_with_their_scores(here) -> None:
     sentences = ["I love you!", "", "I'm tired."]
-    lines = [line.split("\t") for line in rosetta(*NUMPY, "--beam", 4, "--n-best", 3, *sentences)[1].splitlines()]
+    lines = [
+        line.split("\t")
+        for line in rosetta(*NUMPY, "--beam", 4, "--n-best", 3, *sentences)[1].splitlines()
+    ]
     assert [line[0] for line in lines] == ["1", "1", "1", "2", "3", "3", "3"]
     assert without_no_break(lines[0][2]) == LOVE
     translated = answer(*NUMPY, "--beam", 4, "--n-best", 3, *sentences)["translations"]
     for line, sentence in zip((lines[:3], lines[3:4], lines[4:]), translated, strict=True):
         assert sentence["translation"] == line[0][2] == sentence["n_best"][0]["translation"]
-        assert [best["translation"] for best in sentence["n_best"]] == [fields[2] for fields in line]
-        assert [f"{best['score']:.4f}" for best in sentence["n_best"]] == [fields[1] for fields in line]
+        assert [best["translation"] for best in sentence["n_best"]] == [
+            fields[2] for fields in line
+        ]
+        assert [f"{best['score']:.4f}" for best in sentence["n_best"]] == [
+            fields[1] for fields in line
+        ]
         scores = [best["score"] for best in sentence["n_best"]]
         assert scores == sorted(scores, reverse=True)
     greedy = rosetta(*NUMPY, "Goodbye.")[1]
     assert rosetta(*NUMPY, "--beam", 1, "Goodbye.")[1] == greedy
-    assert rosetta(*NUMPY, "--beam", 5, "Goodbye.")[1] != greedy, "the search finds a more probable sentence"
+    assert rosetta(*NUMPY, "--beam", 5, "Goodbye.")[1] != greedy, (
+        "the search finds a more probable sentence"
+    )
     assert "--beam 4" in refusal(2, *NUMPY, "--beam", 3, "--n-best", 4, "I'm tired.")
 
 
@@ -181,7 +219,8 @@ def answered_by_all(*arguments: object, expected: int = 0) -> tuple[dict[str, An
 
 @pytest.fixture
 def only(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Makes a table of these backends, as if no others were installed; all are NumPy, which starts soonest."""
+    """Makes a table of these backends, as if no others were installed;
+    all are NumPy, which starts soonest."""
 
     def make(*names: str, **extra: Entry) -> None:
         entries = {name: replace(TABLE["numpy"], aliases=lookup(name).aliases) for name in names}
@@ -198,7 +237,10 @@ def test_all_backends_are_shown_side_by_side_despite_a_bad_line(only) -> None:
     assert re.search(r"backend +translation +ms +same", out)
     assert "I love you!" in out
     for name in ("numpy", "torch"):
-        assert len(re.findall(rf"^{name} .*{re.escape(LOVE)} +\d+\.\d+ +yes *$", out, re.MULTILINE)) == 1, out
+        assert (
+            len(re.findall(rf"^{name} .*{re.escape(LOVE)} +\d+\.\d+ +yes *$", out, re.MULTILINE))
+            == 1
+        ), out
     assert len(re.findall(r"^torch .* yes *$", out, re.MULTILINE)) == 2
     assert not re.search("twin|starting|waiting", out + err)
     assert "warm" in out, "what the milliseconds leave out"
@@ -217,7 +259,9 @@ def test_side_by_side_json_has_no_failed_backend(only) -> None:
         assert 0 < row["milliseconds"] < 60_000
     assert bad["backends"] == []
     assert bad["error"] in err
-    assert [(row["translation"], row["milliseconds"]) for row in blank["backends"]] == [("", None)] * 2
+    assert [(row["translation"], row["milliseconds"]) for row in blank["backends"]] == [
+        ("", None)
+    ] * 2
 
 
 def test_a_framework_has_the_name_that_its_users_give_it(only) -> None:
@@ -238,7 +282,9 @@ def test_each_backend_is_timed_alone_and_dissent_is_marked() -> None:
 
     together = SideBySide(pytest.fail)
     translations = {"numpy": "Oui.", "torch": "Non.", "paddle": "Oui."}
-    together.processes = {name: process(name, translation) for name, translation in translations.items()}
+    together.processes = {
+        name: process(name, translation) for name, translation in translations.items()
+    }
     (answers,) = together.answers(["Yes."])
     assert asked == [(name, True) for name in translations]
     output = Output(None, 1, False, True, None, side_by_side=True)
@@ -252,7 +298,9 @@ def test_without_memory_for_more_a_backend_is_left_out(only, monkeypatch) -> Non
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=next(free)))
     table, err = answered_by_all("I love you!")
     assert [row["backend"] for row in table["translations"][0]["backends"]] == ["numpy"]
-    assert "torch is left out: too little memory is free for one more backend" in " ".join(err.split())
+    assert "torch is left out: too little memory is free for one more backend" in " ".join(
+        err.split()
+    )
 
 
 def test_where_all_backends_fail_the_first_error_is_told(tmp_path, only) -> None:

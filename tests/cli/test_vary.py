@@ -26,7 +26,9 @@ def test_each_combination_of_sizes_is_a_row_with_rounds_in_turn(tmp_path: Path) 
     bench = short(2, *TINY, *axes, "--out", out)
     recorded = Measurement.read(out)
     assert [tuple(row["row"]["sizes"].values()) for row in bench["rows"]] == [(8, 4), (16, 4)]
-    assert all(len(line.starts) == 1 for line in recorded.rounds()), "a round starts the rows of one combination"
+    assert all(len(line.starts) == 1 for line in recorded.rounds()), (
+        "a round starts the rows of one combination"
+    )
     order = [line.starts[0].row for line in recorded.rounds()]
     assert sorted(order[:2]) == sorted(order[2:4]) == [0, 1]
     assert all(row["certificate"]["passed"] for row in bench["rows"])
@@ -38,7 +40,8 @@ def test_each_combination_of_sizes_is_a_row_with_rounds_in_turn(tmp_path: Path) 
 
 
 def grown() -> Measurement:
-    """A measurement of two backends at three sizes, of which each takes twice as long as the one before."""
+    """A measurement of two backends at three sizes,
+    of which each takes twice as long as the one before."""
     plan = plan_of(["torch", "keras"], axes={"latent-dim": (64, 128, 256)})
     bench = measurement(plan, {"torch": 0.01, "keras": 0.02}, rounds=9)
     lines = []
@@ -58,15 +61,16 @@ def grown() -> Measurement:
 def test_the_curve_of_known_times_is_told_and_drawn() -> None:
     results = VaryResults(grown())
     assert results.headline.replace("\N{NO-BREAK SPACE}", " ") == (
-        "From 64 to 256 units of a layer the time of a step grows this many times: 3.99× ±1.7 % in torch and "
-        "4.02× ±1 % in keras."
+        "From 64 to 256 units of a layer the time of a step grows this many times: 3.99× ±1.7 % in "
+        "torch and 4.02× ±1 % in keras."
     )
     assert {(p.left, p.right) for p in results.pairs if p.kind == "frameworks"} == {
         (f"torch (latent-dim {n})", f"keras (latent-dim {n})") for n in (64, 128, 256)
     }
     for row in results.rows:
         assert (
-            row.step.value == pytest.approx(0.01 * row.row.sizes["latent-dim"] / 64, rel=0.02) or "keras" in row.label
+            row.step.value == pytest.approx(0.01 * row.row.sizes["latent-dim"] / 64, rel=0.02)
+            or "keras" in row.label
         )
     assert results.rows[0].step.half_width < 0.02
     page = report_of_bench(grown())
@@ -75,7 +79,10 @@ def test_the_curve_of_known_times_is_told_and_drawn() -> None:
 
 
 def test_noise_makes_no_curve() -> None:
-    grew = "From 64 to 256 units of a layer the time of a step grows by an unknown factor. More rounds are needed for"
+    grew = (
+        "From 64 to 256 units of a layer the time of a step grows by an unknown factor. More "
+        "rounds are needed for"
+    )
     noisy = changed(grown(), Round, lambda line: slow_round(line) if line.number % 2 else line)
     results = VaryResults(noisy)
     assert results.headline == f"{grew} torch and keras."
@@ -85,7 +92,10 @@ def test_noise_makes_no_curve() -> None:
 
 def slow_round(line: Round) -> Round:
     """The round of a machine that was eight times as slow."""
-    cycles = [[msgspec.structs.replace(v, steps=[8 * s for s in v.steps]) for v in cycle] for cycle in line.cycles]
+    cycles = [
+        [msgspec.structs.replace(v, steps=[8 * s for s in v.steps]) for v in cycle]
+        for cycle in line.cycles
+    ]
     return msgspec.structs.replace(line, cycles=cycles)
 
 

@@ -37,13 +37,17 @@ SKELETON, TWO_LAYOUTS = re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE 
 
 
 def like_numpys(name: str) -> str:
-    """A file of the new backend, written as this one of NumPy's, but with all calls made to the new framework."""
+    """A file of the new backend, written as this one of NumPy's,
+    but with all calls made to the new framework."""
     text = project_file(name).replace("Numpy", "Mimic")
-    return text.replace("import numpy as np", f"import {NAME} as np").replace("from numpy ", f"from {NAME} ")
+    return text.replace("import numpy as np", f"import {NAME} as np").replace(
+        "from numpy ", f"from {NAME} "
+    )
 
 
 def model_file() -> str:
-    """NumPy's model file with the gates in another order, and the page's two functions in place of `layout`.
+    """NumPy's model file with the gates in another order,
+    and the page's two functions in place of `layout`.
 
     Its further functions and classes have the underscore that the page asks for.
     """
@@ -51,8 +55,12 @@ def model_file() -> str:
     for gates, others in OTHER_ORDER.items():
         assert gates in text
         text = text.replace(gates, others)
-    text = re.sub(r"\b(Lstm|log_softmax|sigmoid)\(", r"_\1(", text.replace("class Lstm:", "class _Lstm:"))
-    return re.sub(r"^def layout\(.*?(?=\n\n\n)", TWO_LAYOUTS.rstrip(), text, flags=re.MULTILINE | re.DOTALL)
+    text = re.sub(
+        r"\b(Lstm|log_softmax|sigmoid)\(", r"_\1(", text.replace("class Lstm:", "class _Lstm:")
+    )
+    return re.sub(
+        r"^def layout\(.*?(?=\n\n\n)", TWO_LAYOUTS.rstrip(), text, flags=re.MULTILINE | re.DOTALL
+    )
 
 
 def changed(name: str, before: str, line: str) -> str:
@@ -67,7 +75,9 @@ def test_the_skeleton_has_the_names_of_every_model_file_in_order() -> None:
         return [node.name for node in ast.parse(code).body if isinstance(node, kinds)]
 
     def fields(code: str) -> list[str]:
-        return [node.target.id for node in ast.walk(ast.parse(code)) if isinstance(node, ast.AnnAssign)]  # type: ignore[union-attr]
+        return [
+            node.target.id for node in ast.walk(ast.parse(code)) if isinstance(node, ast.AnnAssign)
+        ]  # type: ignore[union-attr]
 
     assert names(SKELETON) == names(project_file("backends/torch_model.py"))
     assert fields(SKELETON) == fields(project_file("backends/torch_model.py"))
@@ -79,8 +89,12 @@ def test_the_steps_of_the_page_add_a_backend(tmp_path: Path) -> None:
     copy, framework = tmp_path / "project", tmp_path / "framework"
     copy.mkdir()
     framework.mkdir()
-    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=PROJECT, capture_output=True, check=True).stdout
-    subprocess.run(["xargs", "-0", "cp", "--parents", "-t", copy], cwd=PROJECT, input=tracked, check=True)
+    tracked = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=PROJECT, capture_output=True, check=True
+    ).stdout
+    subprocess.run(
+        ["xargs", "-0", "cp", "--parents", "-t", copy], cwd=PROJECT, input=tracked, check=True
+    )
     (framework / f"{NAME}.py").write_text(FRAMEWORK, encoding="utf-8")
     environment = os.environ | {"PYTHONPATH": f"{copy}{os.pathsep}{framework}"}
     written = set()
@@ -92,7 +106,9 @@ def test_the_steps_of_the_page_add_a_backend(tmp_path: Path) -> None:
     def python(*arguments: str) -> str:
         """Run Python in the copy, and return what it prints."""
         command = [sys.executable, *arguments]
-        done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            command, cwd=copy, env=environment, capture_output=True, text=True, check=False
+        )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
@@ -100,7 +116,9 @@ def test_the_steps_of_the_page_add_a_backend(tmp_path: Path) -> None:
     write("backends/__init__.py", changed("backends/__init__.py", "TABLE = {\n", ENTRY))
     # It trains and translates, too.
     small = ["--quick", "--latent-dim", "16", "--threads", "1", "--json"]
-    parity = json.loads(python("-m", "rosetta", "parity", "--backends", NAME, *small).splitlines()[-1])
+    parity = json.loads(
+        python("-m", "rosetta", "parity", "--backends", NAME, *small).splitlines()[-1]
+    )
     assert parity["passed"]
     assert {check["backend"] for check in parity["checks"]} == {NAME}
     facts = json.loads(python("-m", "rosetta", "backends", NAME, "--json"))["backends"][NAME]
@@ -109,7 +127,14 @@ def test_the_steps_of_the_page_add_a_backend(tmp_path: Path) -> None:
     write("pyproject.toml", extra.replace('all = ["rosetta-s2s[', f'all = ["rosetta-s2s[{NAME},'))
     write(PROFILER, like_numpys("backends/profiling/numpy.py"))
     tested = ["frameworks/test_models.py", "frameworks/test_profiling.py", "unit/test_structure.py"]
-    python("-m", "pytest", "--quiet", *[f"tests/{name}" for name in tested], "-k", f"{NAME} or structure")
+    python(
+        "-m",
+        "pytest",
+        "--quiet",
+        *[f"tests/{name}" for name in tested],
+        "-k",
+        f"{NAME} or structure",
+    )
     # The page's steps write or change these files; a file that is only to be read is a link.
     steps = PAGE.partition("## The skeleton")[0].replace("NAME", NAME)
     listed = re.findall(r"(?<!\[)`([\w/]+\.(?:py|toml))`", steps)

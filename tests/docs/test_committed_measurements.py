@@ -1,4 +1,5 @@
-"""The committed pages, README's figures and the guide's table are what was recorded, as it is rendered today."""
+"""The committed pages, README's figures and the guide's table are what was recorded,
+as it is rendered today."""
 
 import re
 import runpy

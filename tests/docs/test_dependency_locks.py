@@ -11,7 +11,10 @@ from backends.process.parent import PROJECT
 from requirements.lock import DEV, TORCH, pins
 
 ABOUT = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-ASKED = [Requirement(line) for line in chain(ABOUT["dependencies"], *ABOUT["optional-dependencies"].values())]
+ASKED = [
+    Requirement(line)
+    for line in chain(ABOUT["dependencies"], *ABOUT["optional-dependencies"].values())
+]
 
 
 def test_all_packages_but_torch_are_locked_with_hashes() -> None:
@@ -26,6 +29,12 @@ def test_all_packages_but_torch_are_locked_with_hashes() -> None:
 def test_dependencies_are_locked_at_allowed_versions() -> None:
     locked = pins(DEV, TORCH)
     asked = [requirement for requirement in ASKED if requirement.name != ABOUT["name"]]
-    versions = {requirement: locked.get(canonicalize_name(requirement.name)) for requirement in asked}
-    wrong = {str(r): version for r, version in versions.items() if not (version and r.specifier.contains(version))}
+    versions = {
+        requirement: locked.get(canonicalize_name(requirement.name)) for requirement in asked
+    }
+    wrong = {
+        str(r): version
+        for r, version in versions.items()
+        if not (version and r.specifier.contains(version))
+    }
     assert wrong == {}, "run `make lock`"

@@ -1,4 +1,5 @@
-"""The register of deviations: whole, with sources that exist, and true of the layers it speaks of."""
+"""The register of deviations: whole, with sources that exist,
+and true of the layers it speaks of."""
 
 import importlib.util
 import re
@@ -11,9 +12,12 @@ from tests.conftest import StartBackend
 from tests.support import child
 
 TABLE, *SECTIONS = (PROJECT / "docs" / "deviations.md").read_text(encoding="utf-8").split("\n## ")
-FIELD = re.compile(r"^- \*\*(.+?)\*\*:(.*(?:\n  .+)*)", re.MULTILINE)  # its lines after the first are indented
+# Its lines after the first are indented.
+FIELD = re.compile(r"^- \*\*(.+?)\*\*:(.*(?:\n  .+)*)", re.MULTILINE)
 ENTRIES = {
-    section.partition("\n")[0]: {name: " ".join(text.split()) for name, text in FIELD.findall(section)}
+    section.partition("\n")[0]: {
+        name: " ".join(text.split()) for name, text in FIELD.findall(section)
+    }
     for section in SECTIONS
 }
 
@@ -101,4 +105,6 @@ assert (drop(tensor).numpy() == rows / 2).all()
 def test_what_is_said_of_layers_is_what_they_compute(
     backend_of: StartBackend, framework: str, tmp_path: Path
 ) -> None:
-    backend_of(framework, "float64").call(child.run_script, text=LAYERS[framework], folder=tmp_path, arguments=[])
+    backend_of(framework, "float64").call(
+        child.run_script, text=LAYERS[framework], folder=tmp_path, arguments=[]
+    )

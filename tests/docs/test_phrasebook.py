@@ -31,6 +31,8 @@ def test_it_is_large_and_varied_in_the_format_of_manythings() -> None:
     assert max(map(len, ENGLISH)) <= LONGEST_ENGLISH
     assert max(map(len, FRENCH)) <= LONGEST_FRENCH
     assert len(set(re.findall("[a-z]+", " ".join(ENGLISH).lower()))) >= 400
-    assert set(string.ascii_letters + string.digits + " .?!,'") == set("".join(ENGLISH)), "few more can be typed"
+    assert set(string.ascii_letters + string.digits + " .?!,'") == set("".join(ENGLISH)), (
+        "few more can be typed"
+    )
     assert [pair for pair in PAIRS if pair[0][-1] != pair[1][-1]] == []
     assert sum(count > 1 for count in Counter(ENGLISH).values()) >= 0.05 * len(set(ENGLISH))

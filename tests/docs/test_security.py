@@ -1,4 +1,5 @@
-"""SECURITY.md: its limits are those of the source. Tests of what its other sentences speak of hold those."""
+"""SECURITY.md: its limits are those of the source.
+Tests of what its other sentences speak of hold those."""
 
 import re
 
@@ -23,7 +24,10 @@ from common.weights import LARGEST_METADATA
 TEXT = (PROJECT / "SECURITY.md").read_text(encoding="utf-8")
 KIB, MIB, GIB = 10, 20, 30  # powers of two
 LIMITS = {
-    "common/files.py": [f"{LARGEST_ARCHIVE >> MIB} MiB, {MOST_MEMBERS:,} members", f"{LARGEST_JSON >> MIB} MiB"],
+    "common/files.py": [
+        f"{LARGEST_ARCHIVE >> MIB} MiB, {MOST_MEMBERS:,} members",
+        f"{LARGEST_JSON >> MIB} MiB",
+    ],
     "common/settings.py": [
         f"{LARGEST_TEXT >> MIB} MiB",
         *(f"{n:,}" for n in (MOST_PAIRS, LARGEST_VOCABULARY, MOST_UNITS)),
@@ -36,11 +40,17 @@ LIMITS = {
         f"{LARGEST_FILE >> GIB} GiB",
         f"{LARGEST_FILE >> GIB} GiB, {LARGEST_PICKLE >> MIB} MiB",
     ],
-    "backends/process/__init__.py": [f"{START_SECONDS:.0f} s while it starts; then {TIMEOUT:.0f} s"],
-    "porting/rosetta_diff/read/description.py": [f"{LONGEST_NAME:,} characters each, {MOST_LAYERS:,} layers"],
+    "backends/process/__init__.py": [
+        f"{START_SECONDS:.0f} s while it starts; then {TIMEOUT:.0f} s"
+    ],
+    "porting/rosetta_diff/read/description.py": [
+        f"{LONGEST_NAME:,} characters each, {MOST_LAYERS:,} layers"
+    ],
     "benchmarks/measure/measurement.py": [f"{MOST_BYTES >> MIB} MiB"],
     "benchmarks/measure/plan.py": [f"{MOST_ROWS} rows"],
-    "benchmarks/measure/race.py": [f"{MOST_SCRIPTS} scripts, each waited for as long as the budget"],
+    "benchmarks/measure/race.py": [
+        f"{MOST_SCRIPTS} scripts, each waited for as long as the budget"
+    ],
     "benchmarks/measure/scripts.py": [f"{MOST_OF_A_MESSAGE >> MIB} MiB, {MOST_PIECES:,}"],
 }
 

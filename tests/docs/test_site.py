@@ -10,7 +10,12 @@ import pytest
 from backends.process.parent import PROJECT
 from tests.conftest import OVERFLOW, Open
 
-PAGES = ["index.html", "docs/using.html", "porting/ports/README.html", "docs/tutorial/sentence.html"]
+PAGES = [
+    "index.html",
+    "docs/using.html",
+    "porting/ports/README.html",
+    "docs/tutorial/sentence.html",
+]
 
 
 @pytest.fixture(scope="module")
@@ -25,10 +30,14 @@ def site(program: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> P
     return folder
 
 
-def test_every_guide_has_a_page_and_no_link_is_dead(program: dict[str, Any], site: Path, tmp_path: Path) -> None:
+def test_every_guide_has_a_page_and_no_link_is_dead(
+    program: dict[str, Any], site: Path, tmp_path: Path
+) -> None:
     for guide in (PROJECT / "docs").rglob("*.md"):
         assert (site / guide.relative_to(PROJECT)).with_suffix(".html").is_file(), guide
-    assert 'class="chart"' in (site / "docs" / "benchmark" / "demo.html").read_text("utf-8"), "the report itself"
+    assert 'class="chart"' in (site / "docs" / "benchmark" / "demo.html").read_text("utf-8"), (
+        "the report itself"
+    )
     assert program["dead_links"](site) == []
     (tmp_path / "page.html").write_text(
         '<h2 id="there"></h2><a href="#there"></a><a href="#gone"></a><img src="no.svg">'
@@ -39,14 +48,17 @@ def test_every_guide_has_a_page_and_no_link_is_dead(program: dict[str, Any], sit
 def test_no_page_runs_a_foreign_script_or_loads_anything_from_elsewhere(site: Path) -> None:
     for path in site.rglob("*.html"):
         text = path.read_text("utf-8")
-        script = "script" if path != site / "docs" / "tutorial" / "index.html" else "script (?!>)"  # its buttons copy
+        # Its buttons copy.
+        script = "script" if path != site / "docs" / "tutorial" / "index.html" else "script (?!>)"
         assert not re.search(rf"<(?:{script}|link|iframe)\b", text), path
         assert not re.search(r'\bsrc="(?!data:)\w+:', text), path
         assert "Content-Security-Policy" in text
 
 
 @pytest.mark.parametrize("width", [390, 1400])
-def test_images_are_there_and_nothing_is_wider_than_the_window(opened: Open, site: Path, width: int) -> None:
+def test_images_are_there_and_nothing_is_wider_than_the_window(
+    opened: Open, site: Path, width: int
+) -> None:
     for name in PAGES:
         page = opened(site / name, width=width)
         wide, window = page.evaluate(OVERFLOW)

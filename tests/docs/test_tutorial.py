@@ -1,4 +1,5 @@
-"""The tutorial: its scripts held to the reference, its pages to what they are made of, and both seen in a browser."""
+"""The tutorial: its scripts held to the reference, its pages to what they are made of,
+and both seen in a browser."""
 
 import re
 import runpy
@@ -20,12 +21,17 @@ TUTORIAL = PROJECT / "docs" / "tutorial"
 TOLERANCE = 1e-10  # relative, of a loss
 # Packages that users of a framework import beside it.
 BESIDE = {"jax": {"flax", "optax", "orbax"}}
-# What the page says of the blocks of the scripts' code, of which the first comes before the first title.
+# What the page says of the blocks of the scripts' code,
+# of which the first comes before the first title.
 BLOCKS = tomllib.loads((TUTORIAL / "blocks.toml").read_text(encoding="utf-8"))["block"]
-# The loss of the third step shows what one would usually write; to compile Keras's step would take longer than both.
-# At length alone, since each script compiles anew.
-QUICKER = [("num_steps = 64, 10", "num_steps = 64, 3"), ("model.compile(", "model.compile(run_eagerly=True, ")]
-# Runs scripts one after another in one process, since importing a framework takes longer than most of them.
+# The loss of the third step shows what one would usually write; to compile Keras's step would take
+# longer than both. At length alone, since each script compiles anew.
+QUICKER = [
+    ("num_steps = 64, 10", "num_steps = 64, 3"),
+    ("model.compile(", "model.compile(run_eagerly=True, "),
+]
+# Runs scripts one after another in one process,
+# since importing a framework takes longer than most of them.
 RUN_EACH = """
 import runpy, sys
 run, out, *scripts = sys.argv[1:]
@@ -34,8 +40,8 @@ for script in scripts:
     sys.argv = [script, run, out, "--dtype", "float64"]
     runpy.run_path(script, run_name="__main__")
 """
-# Of each block's columns: whether it is seen, and its lines: text, top, size, size of letters, and by how much it is
-# wider than what is seen of it.
+# Of each block's columns: whether it is seen, and its lines: text, top, size, size of letters, and
+# by how much it is wider than what is seen of it.
 COLUMNS = """
 [...document.querySelectorAll('.columns')].map(block =>
   [...block.querySelectorAll('.column')].map(column => {
@@ -51,12 +57,14 @@ BROKEN = """
   new Set([...text.getClientRects()].filter(part => part.width).map(part => part.top)).size > 1
 ).map(text => text.textContent)
 """
-Outcome = tuple[list[float], dict[str, str]]  # the loss of each step, and the translations after the last one
+# The loss of each step, and the translations after the last one.
+Outcome = tuple[list[float], dict[str, str]]
 
 
 @pytest.fixture(scope="session")
 def rendered() -> tuple[dict[str, str], Outcome]:
-    """The pages that their sources make, and what the reference made of the run for them, as the scripts do."""
+    """The pages that their sources make, and what the reference made of the run for them,
+    as the scripts do."""
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(TUTORIAL)
         program = runpy.run_path(str(TUTORIAL / "render.py"))
@@ -69,7 +77,8 @@ def source(name: str) -> str:
 
 
 def usual(code: str) -> list[str]:
-    """The script once for each line that it says one would usually write, with this line in its place."""
+    """The script once for each line that it says one would usually write,
+    with this line in its place."""
     scripts = []
     for comment, line in re.findall(r"^(# Usually: (.*)\n)", code, re.MULTILINE):
         before, _, after = code.partition(comment)
@@ -83,7 +92,9 @@ def outcomes(scripts: list[Path], out: Path) -> list[Outcome]:
     """Losses and translations that scripts of one framework print, in float64 on one thread."""
     environment = child_environment(tuned_for_any(1)) | {"PYTHONUTF8": "1"}
     command = [sys.executable, "-c", RUN_EACH, BUNDLED_RUN, out, *scripts]
-    done = subprocess.run(command, env=environment, capture_output=True, encoding="utf-8", check=False, timeout=300)
+    done = subprocess.run(
+        command, env=environment, capture_output=True, encoding="utf-8", check=False, timeout=300
+    )
     assert done.returncode == 0, done.stderr
     printed_by_script = []
     for printed in done.stdout.split("next script\n")[1:]:
@@ -102,7 +113,9 @@ def test_only_a_script_as_written_gives_the_references_results(
     """It stands alone and has the blocks, too."""
     expected, expected_translations = rendered[1]
     imported = set(re.findall(r"^(?:import|from) (\w+)", source(name), re.MULTILINE))
-    assert imported - {"numpy"} == {"argparse", "pathlib", "safetensors", name} | BESIDE.get(name, set())
+    assert imported - {"numpy"} == {"argparse", "pathlib", "safetensors", name} | BESIDE.get(
+        name, set()
+    )
     titles = [f"# {number}. {block['title']}" for number, block in enumerate(BLOCKS)]
     assert re.findall(r"^# \d.*$", source(name), re.MULTILINE) == titles[1:]
     training = source(name).partition("# 5. Save")[0]
@@ -128,7 +141,9 @@ def test_only_a_script_as_written_gives_the_references_results(
 def test_the_pages_are_what_their_sources_make(rendered: tuple[dict[str, str], Outcome]) -> None:
     """Every block says what differs, and leads into the register."""
     for block in BLOCKS:
-        assert "(../deviations.md#" in " ".join(block[name] for name in ("differs", *IN_TUTORIAL)), block["title"]
+        assert "(../deviations.md#" in " ".join(
+            block[name] for name in ("differs", *IN_TUTORIAL)
+        ), block["title"]
     for page, text in rendered[0].items():
         assert (TUTORIAL / page).read_text(encoding="utf-8") == text
 
@@ -143,7 +158,9 @@ def test_columns_stand_side_by_side_with_similar_lines_level(opened: Open, width
     for block in blocks:
         assert [seen for seen, _ in block] == [True, *[width == 1400] * 3]
         for _, lines in block:
-            assert all(size >= 13 and wider <= 0 for *_, size, wider in lines), "code is small or cut off"
+            assert all(size >= 13 and wider <= 0 for *_, size, wider in lines), (
+                "code is small or cut off"
+            )
         places = [{text.strip(): top for text, top, *_ in lines if text} for _, lines in block]
         for left, right in combinations(places if width == 1400 else [], 2):
             both = left.keys() & right.keys()
@@ -152,7 +169,12 @@ def test_columns_stand_side_by_side_with_similar_lines_level(opened: Open, width
     assert alike > 100 or width == 390
     assert page.evaluate(BROKEN) == []
     if width == 390:  # a tab shows another column
-        assert page.locator(".line.none").evaluate_all("lines => lines.some(line => line.checkVisibility())") is False
+        assert (
+            page.locator(".line.none").evaluate_all(
+                "lines => lines.some(line => line.checkVisibility())"
+            )
+            is False
+        )
         page.get_by_role("radio", name="JAX").check()
         seen = [[seen for seen, _ in block] for block in page.evaluate(COLUMNS)]
         assert seen == [[False, False, False, True]] * len(blocks)
@@ -177,5 +199,7 @@ def test_hidden_columns_leave_their_room_to_the_others(opened: Open) -> None:
         assert [seen for seen, _ in block] == [True, False, False, True]
         keras, jax = (lines for seen, lines in block if seen)
         assert all(width > 600 for _, _, width, *_ in (*keras, *jax))
-        heights = [left[3] for left, right in zip(keras, jax, strict=True) if not left[0] and not right[0]]
+        heights = [
+            left[3] for left, right in zip(keras, jax, strict=True) if not left[0] and not right[0]
+        ]
         assert all(height < 13 for height in heights), "a row of hidden columns has a height"

@@ -23,7 +23,9 @@ def test_backends_shows_what_each_framework_reports() -> None:
 @pytest.mark.usefixtures("session_processes")
 def test_all_frameworks_give_the_same_translation() -> None:
     (sentence,) = answer("translate", "--backend", "all", SENTENCE)["translations"]
-    translations = {row["backend"]: (row["translation"], row["same"]) for row in sentence["backends"]}
+    translations = {
+        row["backend"]: (row["translation"], row["same"]) for row in sentence["backends"]
+    }
     assert translations == dict.fromkeys(["numpy", *FRAMEWORKS], (TRANSLATION, True))
 
 
@@ -44,7 +46,9 @@ def test_a_short_bench_compares_trains_and_decodes(tmp_path: Path) -> None:
     options = "--num-samples 300 --latent-dim 16 --threads 1 --within 100000% --budget 20m".split()
     answered = short(2, *chosen, *options, "--out", tmp_path / "measured.jsonl")
     assert (answered["missing"], answered["rounds"] >= 2) == ([], True)
-    assert {row["row"]["backend"] for row in answered["rows"]} >= {*(FRAMEWORKS if AT_LENGTH else ["numpy"])}
+    assert {row["row"]["backend"] for row in answered["rows"]} >= {
+        *(FRAMEWORKS if AT_LENGTH else ["numpy"])
+    }
     for row in answered["rows"]:
         assert row["why_not"] == "", row["label"]
         assert row["certificate"]["passed"], row["label"]

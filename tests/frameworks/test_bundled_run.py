@@ -51,16 +51,24 @@ def test_it_translates_visitors_sentences_and_flags_most_errors(run, here) -> No
                 [bool(judgement.doubt) for judgement in judgements if judgement.right == whether]
                 for whether in (True, False)
             )
-            assert len(good) >= least, [judgement for judgement in judgements if not judgement.right]
+            assert len(good) >= least, [
+                judgement for judgement in judgements if not judgement.right
+            ]
             assert sum(good) <= 0.1 * len(good)
             assert sum(bad) >= 0.8 * len(bad)
 
 
 def test_a_sentence_without_a_run_is_translated_by_it(here) -> None:
     """A text that is no path is a sentence too, and what looks like a path is none."""
-    expected = {"backend": "numpy", "translations": [{"source": SENTENCE, "translation": TRANSLATION}]}
+    expected = {
+        "backend": "numpy",
+        "translations": [{"source": SENTENCE, "translation": TRANSLATION}],
+    }
     assert answer("translate", SENTENCE, "--backend", "numpy") == expected
-    for arguments in (["translate", "--backend", "numpy"], ["translate", BUNDLED_RUN, "--backend", "numpy"]):
+    for arguments in (
+        ["translate", "--backend", "numpy"],
+        ["translate", BUNDLED_RUN, "--backend", "numpy"],
+    ):
         assert answer(*arguments, stdin=SENTENCE.encode()) == expected
     assert answer("evaluate", "--backend", "numpy", "--limit", 5)["run"] == str(BUNDLED_RUN)
     for text in ("", "x" * 300, "He is 1/2 there."):

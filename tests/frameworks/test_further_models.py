@@ -1,4 +1,5 @@
-"""Models beside the official example's, in every framework that has them: parity, mistakes, groups and files."""
+"""Models beside the official example's, in every framework that has them:
+parity, mistakes, groups and files."""
 
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -29,7 +30,8 @@ from tests.support.sharing import Processes, Sharing
 
 UNITS = 32
 FURTHER = [name for name in MODELS if name != "lstm"]
-SMALL = Size(num_samples=64, steps=2, batch_rows=16, sentences=8, permutations=0)  # of few widths, for JAX
+# Of few widths, for JAX.
+SMALL = Size(num_samples=64, steps=2, batch_rows=16, sentences=8, permutations=0)
 
 
 def ways() -> Iterator[tuple[str, str, str, str]]:
@@ -37,11 +39,15 @@ def ways() -> Iterator[tuple[str, str, str, str]]:
     for further, (name, entry) in product(FURTHER, TABLE.items()):
         if further in entry.models:
             both = product(["float64", "float32"], ["mask", "space"])
-            yield from ((further, name, *way) for way in (both if AT_LENGTH else [("float64", "mask")]))
+            yield from (
+                (further, name, *way) for way in (both if AT_LENGTH else [("float64", "mask")])
+            )
 
 
 @pytest.mark.parametrize(("further", "name", "dtype", "padding"), list(ways()))
-def test_every_stage_of_parity_passes(further: str, name: str, dtype: str, padding: str, cases_of: CasesOf) -> None:
+def test_every_stage_of_parity_passes(
+    further: str, name: str, dtype: str, padding: str, cases_of: CasesOf
+) -> None:
     """By day JAX, which compiles each function for each shape, is compared up to gradients."""
     cases = cases_of(UNITS, padding, size=QUICK if AT_LENGTH else SMALL, model=further)
     stages = STAGES if name != "jax" or AT_LENGTH else STAGES[: STAGES.index("step")]
@@ -89,7 +95,9 @@ PLANTED = {
 
 
 @pytest.mark.parametrize("target", PLANTED)
-def test_planted_mistakes_are_caught_at_their_stage(cases_of: CasesOf, planted: Plant, target: str) -> None:
+def test_planted_mistakes_are_caught_at_their_stage(
+    cases_of: CasesOf, planted: Plant, target: str
+) -> None:
     """In float32, whose bounds are the wide ones."""
     further, stage, tensor = PLANTED[target]
     cases = cases_of(UNITS, "mask", size=SMALL, model=further)
@@ -121,7 +129,10 @@ def test_states_and_weights_are_those_of_the_spec(further: str, cases_of: CasesO
 
 def nearest_to_a_corner(backend: Backend, emit: Emit) -> float:
     """The smallest magnitude that a ReLU was given in NumPy's last batch."""
-    hidden = [backend.model.layers[name.removesuffix("/bias")] for name in rectified_biases(backend.config)]
+    hidden = [
+        backend.model.layers[name.removesuffix("/bias")]
+        for name in rectified_biases(backend.config)
+    ]
     return min(float(np.abs(layer(layer.inputs)).min()) for layer in hidden)
 
 
@@ -151,7 +162,9 @@ def test_a_run_is_used_by_commands_or_refused_in_a_sentence(further: str, tmp_pa
     answer("train", "--model", further, *numpy, *small, "--out", run)
     assert RunDirectory.open(run).model_config.model == further
     (greedy,) = answer("translate", run, *numpy, "Go.")["translations"]
-    (searched,) = answer("translate", run, *numpy, "--beam", 2, "--n-best", 2, "Go.")["translations"]
+    (searched,) = answer("translate", run, *numpy, "--beam", 2, "--n-best", 2, "Go.")[
+        "translations"
+    ]
     assert len(searched["n_best"]) == 2
     answer("convert", run, "--to", "weights", "--out", tmp_path / "weights")
     (again,) = answer("translate", tmp_path / "weights", *numpy, "Go.")["translations"]
@@ -159,10 +172,14 @@ def test_a_run_is_used_by_commands_or_refused_in_a_sentence(further: str, tmp_pa
     assert answer("evaluate", run, *numpy)["rows"] == 40
     assert MODELS[further].title in rosetta("report", run)[1]
     for arguments, expected in {
-        ("translate", run, "--backend", "keras:example", "Go."): f"keras:example has no model '{further}'",
-        ("convert", run, "--to", "onnx"): f"the model is {further}, and graphs of ONNX hold lstm alone",
-        ("train", "--resume", "--out", run, "--model", "lstm", "--epochs", 2): f"was begun with --model {further}",
-        ("parity", "--model", further, "--backends", "keras:example"): f"keras:example has no model '{further}'",
+        ("translate", run, "--backend", "keras:example", "Go."): "keras:example has no model "
+        f"'{further}'",
+        ("convert", run, "--to", "onnx"): f"the model is {further}, and graphs of ONNX hold lstm "
+        "alone",
+        ("train", "--resume", "--out", run, "--model", "lstm", "--epochs", 2): "was begun with "
+        f"--model {further}",
+        ("parity", "--model", further, "--backends", "keras:example"): "keras:example has no "
+        f"model '{further}'",
     }.items():
         assert expected in refusal(2, *arguments)
 
@@ -189,7 +206,11 @@ def run(request: pytest.FixtureRequest, tmp_path: Path) -> RunDirectory:
 
 @pytest.mark.parametrize("name", NATIVE)
 def test_a_run_is_written_as_a_frameworks_files_and_read_again(
-    run: RunDirectory, name: str, processes: Processes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: RunDirectory,
+    name: str,
+    processes: Processes,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The printed lines load the weights, too."""
     with Sharing(name, run.model_config, run.train_config, processes) as process:
@@ -199,8 +220,21 @@ def test_a_run_is_written_as_a_frameworks_files_and_read_again(
         expected, _ = run.read_state("last")
         loaded = process.call(child.loaded, program=out.partition("load it:\n")[2])
         small_run.assert_same(loaded, expected.weights)
-        files = [tmp_path / f"run-{name}" / file for file in FORMATS[name] if not file.endswith(".keras")]
-        made = "convert", tmp_path / "made", "--from", *files, "--backend", name, "--vocabulary", run.path
+        files = [
+            tmp_path / f"run-{name}" / file for file in FORMATS[name] if not file.endswith(".keras")
+        ]
+        made = (
+            "convert",
+            tmp_path / "made",
+            "--from",
+            *files,
+            "--backend",
+            name,
+            "--vocabulary",
+            run.path,
+        )
         status, _, err = rosetta(*made)
         assert status == 0, err
-    small_run.assert_same(RunDirectory.open(tmp_path / "made").read_state("last")[0].arrays(), expected.arrays())
+    small_run.assert_same(
+        RunDirectory.open(tmp_path / "made").read_state("last")[0].arrays(), expected.arrays()
+    )

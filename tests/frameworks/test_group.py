@@ -1,4 +1,5 @@
-"""Training in a group of workers: the same result as one process, and one line where a worker fails."""
+"""Training in a group of workers: the same result as one process,
+and one line where a worker fails."""
 
 import json
 import os
@@ -50,14 +51,16 @@ def test_only_planted_mistakes_of_groups_are_caught() -> None:
             ask_each(processes, lambda process: process.call(plant_in_worker, mistake=mistake))
             arrays = StageArrays(processes[0], "float64", cases.by_stage)
             checks = list(Comparison(cases, arrays).of_group(processes))
-            assert len(checks) == 18  # the losses, eight weights, eight slots, and that all workers hold the same
+            # The losses, eight weights, eight slots, and that all workers hold the same.
+            assert len(checks) == 18
             return [check.tensor for check in checks if not check.passed]
 
         assert broken("") == []
         for mistake in OF_GROUPS:
             tensors = broken(mistake)
             assert any("losses" in tensor for tensor in tensors), mistake
-            parted = any("states" in tensor for tensor in tensors)  # the workers end in different states
+            # The workers end in different states.
+            parted = any("states" in tensor for tensor in tensors)
             assert parted == (mistake == "SlotsOfItsOwn"), mistake
         assert broken("") == []
 
@@ -67,18 +70,30 @@ def test_workers_that_begin_with_different_states_are_refused() -> None:
         def sum(self, array: np.ndarray) -> np.ndarray:
             return array + np.array([0.0, 5.0])
 
-    with pytest.raises(CannotBeginError, match="the 2 workers were started with 2 different states or settings"):
+    with pytest.raises(
+        CannotBeginError, match="the 2 workers were started with 2 different states or settings"
+    ):
         WithAnother(numpy_model, 0, 2).agree(b"state")
 
 
 ADDRESSES = ["10.0.0.1:4000", "10.0.0.2:4000", "10.0.0.2:4001"]
-TORCHRUN = {"RANK": "1", "WORLD_SIZE": "3", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "4000"}
+TORCHRUN = {
+    "RANK": "1",
+    "WORLD_SIZE": "3",
+    "LOCAL_WORLD_SIZE": "2",
+    "MASTER_ADDR": "10.0.0.1",
+    "MASTER_PORT": "4000",
+}
 CLUSTER = {"cluster": {"worker": ADDRESSES}, "task": {"type": "worker", "index": 1}}
 PADDLE = {"PADDLE_TRAINER_ID": "1", "PADDLE_TRAINERS_NUM": "3", "PADDLE_LOCAL_SIZE": "2"}
 LAUNCHED = {  # a backend with the variables of a launcher, and the workers on this machine
     "torchrun": ("torch", TORCHRUN, 2),
     "TF_CONFIG": ("keras", {"TF_CONFIG": json.dumps(CLUSTER)}, 2),
-    "paddle.distributed.launch": ("paddle", PADDLE | {"PADDLE_TRAINER_ENDPOINTS": ",".join(ADDRESSES)}, 2),
+    "paddle.distributed.launch": (
+        "paddle",
+        PADDLE | {"PADDLE_TRAINER_ENDPOINTS": ",".join(ADDRESSES)},
+        2,
+    ),
     "torchrun's variables": ("paddle", TORCHRUN, 2),
     "another framework's launcher besides": ("torch", TORCHRUN | PADDLE | {"TF_CONFIG": ""}, 2),
 }
@@ -101,7 +116,9 @@ def test_without_others_a_worker_trains_alone() -> None:
     assert place_in_group("numpy", TORCHRUN | {"RANK": "0", "WORLD_SIZE": "1"}) == Worker()
 
 
-def test_a_workers_environment_lacks_other_launchers_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_workers_environment_lacks_other_launchers_variables(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     launched = "PET_NNODES PADDLE_NNODES TF_CONFIG MASTER_ADDR RANK LOCAL_RANK ROLE_NAME".split()
     for name in [*launched, "GLOO_SOCKET_IFNAME"]:
         monkeypatch.setenv(name, "2")
@@ -115,35 +132,80 @@ def test_a_workers_environment_lacks_other_launchers_variables(monkeypatch: pyte
 @pytest.mark.parametrize(
     ("command", "variables", "why"),
     [
-        ("train --out run --backend numpy --workers 2", {}, "backend numpy cannot train in a group"),
+        (
+            "train --out run --backend numpy --workers 2",
+            {},
+            "backend numpy cannot train in a group",
+        ),
         ("train --out run --backend jax --workers 2", {}, "backend jax cannot train in a group"),
-        ("train --out run --backend keras:example --workers 2", {}, "backend keras:example cannot train in a group"),
+        (
+            "train --out run --backend keras:example --workers 2",
+            {},
+            "backend keras:example cannot train in a group",
+        ),
         ("train --out run --backend numpy", TORCHRUN, "backend numpy cannot train in a group"),
         ("train --out run --backend torch --workers 2 --device gpu", {}, "--device is gpu"),
-        (f"train --out run --backend torch --workers {1 << 40}", {}, "1,099,511,627,776 workers share batches of 64"),
-        (f"train --out run --backend torch --workers {1 << 30} --batch-size {1 << 30}", {}, "give --workers"),
+        (
+            f"train --out run --backend torch --workers {1 << 40}",
+            {},
+            "1,099,511,627,776 workers share batches of 64",
+        ),
+        (
+            f"train --out run --backend torch --workers {1 << 30} --batch-size {1 << 30}",
+            {},
+            "give --workers",
+        ),
         (f"parity --workers {1 << 40}", {}, "give --workers"),
-        ("train --out run --backend torch", TORCHRUN | {"WORLD_SIZE": "65"}, "65 workers share batches of 64 rows"),
+        (
+            "train --out run --backend torch",
+            TORCHRUN | {"WORLD_SIZE": "65"},
+            "65 workers share batches of 64 rows",
+        ),
         (
             "train --out run --backend torch --workers 2",
             TORCHRUN,
             "worker 1 of 3 that another program starts.*--workers",
         ),
-        ("train --out run --backend torch", {"WORLD_SIZE": "2"}, "WORLD_SIZE is set, .*'MASTER_ADDR' is missing"),
-        ("train --out run --backend torch", TORCHRUN | {"RANK": "3"}, "WORLD_SIZE is set, .*worker 3 of 3"),
-        ("train --out run --backend keras", {"TF_CONFIG": '{"cluster": {"chief": []}}'}, "TF_CONFIG is set, .*alone"),
-        ("train --out run --backend torch", TORCHRUN | {"MASTER_ADDR": "no.such.invalid"}, "no.such.invalid:4000"),
+        (
+            "train --out run --backend torch",
+            {"WORLD_SIZE": "2"},
+            "WORLD_SIZE is set, .*'MASTER_ADDR' is missing",
+        ),
+        (
+            "train --out run --backend torch",
+            TORCHRUN | {"RANK": "3"},
+            "WORLD_SIZE is set, .*worker 3 of 3",
+        ),
+        (
+            "train --out run --backend keras",
+            {"TF_CONFIG": '{"cluster": {"chief": []}}'},
+            "TF_CONFIG is set, .*alone",
+        ),
+        (
+            "train --out run --backend torch",
+            TORCHRUN | {"MASTER_ADDR": "no.such.invalid"},
+            "no.such.invalid:4000",
+        ),
         pytest.param(
-            *("train --out run --backend keras", TORCHRUN, "needs the addresses of all workers in TF_CONFIG"),
+            *(
+                "train --out run --backend keras",
+                TORCHRUN,
+                "needs the addresses of all workers in TF_CONFIG",
+            ),
             marks=pytest.mark.at_length,  # starts TensorFlow
         ),
     ],
 )
 def test_a_group_that_cannot_train_is_refused_at_once(
-    command: str, variables: dict[str, str], why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    command: str,
+    variables: dict[str, str],
+    why: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(group, "NOTICE_SECONDS", 60)  # Keras refuses after its import, which other programs may delay
+    # Keras refuses after its import, which other programs may delay
+    monkeypatch.setattr(group, "NOTICE_SECONDS", 60)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     assert re.search(why, refusal(2, *command.split()))
@@ -153,11 +215,16 @@ def test_a_group_that_cannot_train_is_refused_at_once(
 def test_a_worker_that_waits_says_where(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(group, "NOTICE_SECONDS", 0.1)
     said, worker = list[str](), place_in_group("torch", TORCHRUN)
-    monkeypatch.setattr(group.BackendProcess, "wait_until_open", lambda process: wait_until(lambda: said))
+    monkeypatch.setattr(
+        group.BackendProcess, "wait_until_open", lambda process: wait_until(lambda: said)
+    )
     process: Any = nullcontext()
     with group.start_group([worker], lambda worker: process, said.append):
         pass
-    assert said == ["worker 1 of 3 waits at 10.0.0.1:4000 for the others; start them within 300 s of one another"]
+    assert said == [
+        "worker 1 of 3 waits at 10.0.0.1:4000 for the others; start them within 300 s "
+        "of one another"
+    ]
 
 
 def fake_process(seconds: float, error: RosettaError | None) -> Any:
@@ -171,21 +238,32 @@ def fake_process(seconds: float, error: RosettaError | None) -> Any:
     return SimpleNamespace(name="torch", answer=answer, close=ended.set, ended=ended)
 
 
-LOST, FULL = RosettaError("RuntimeError: Connection closed by peer"), RosettaError("the disk is full")
+LOST, FULL = (
+    RosettaError("RuntimeError: Connection closed by peer"),
+    RosettaError("the disk is full"),
+)
 
 
 @pytest.mark.parametrize(
     ("errors", "blamed"),
     [
         ([(0.0, LOST), (0.1, FULL)], RosettaError(f"worker 1 of 2 failed: {FULL}")),
-        ([(0.0, CannotBeginError("no")), (9.0, None)], CannotBeginError("worker 0 of 2 failed: no")),
-        ([(9.0, None), (0.0, LOST)], RosettaError(f"worker 0 of 2 does not answer: worker 1 of 2 failed: {LOST}")),
+        (
+            [(0.0, CannotBeginError("no")), (9.0, None)],
+            CannotBeginError("worker 0 of 2 failed: no"),
+        ),
+        (
+            [(9.0, None), (0.0, LOST)],
+            RosettaError(f"worker 0 of 2 does not answer: worker 1 of 2 failed: {LOST}"),
+        ),
         ([(0.0, LOST), (0.0, LOST)], RosettaError(f"worker 0 of 2 failed: {LOST}")),
     ],
     ids=["its own comes later", "cannot begin", "hangs", "nobody's own"],
 )
 def test_the_worker_that_failed_first_is_named_and_all_end(
-    monkeypatch: pytest.MonkeyPatch, errors: list[tuple[float, RosettaError | None]], blamed: RosettaError
+    monkeypatch: pytest.MonkeyPatch,
+    errors: list[tuple[float, RosettaError | None]],
+    blamed: RosettaError,
 ) -> None:
     monkeypatch.setattr(group, "GRACE", 0.5)
     processes = [fake_process(*error) for error in errors]
@@ -222,8 +300,11 @@ def train_arguments(name: str, run: Path) -> list[object]:
     return ["train", "--backend", name, "--out", run, *SMALL]
 
 
-def disturbed(run: Path, name: str, disturb: Callable[[list[psutil.Process]], object], epochs: int = 9999) -> str:
-    """The last line of a training in a group, to whose workers' processes something is done after two epochs."""
+def disturbed(
+    run: Path, name: str, disturb: Callable[[list[psutil.Process]], object], epochs: int = 9999
+) -> str:
+    """The last line of a training in a group,
+    to whose workers' processes something is done after two epochs."""
     before = psutil.Process().children()
 
     def wait_and_disturb() -> None:
@@ -246,7 +327,9 @@ def assert_trained_as_alone(run: RunDirectory, epochs: int) -> None:
     state, place = run.read_state("last")
     assert (place.epoch, place.step) == (epochs, 4 * epochs), "the last of four batches has one row"
     for name, weight in backend.dump().weights.items():
-        np.testing.assert_allclose(state.weights[name], weight, rtol=0, atol=1e-11, err_msg=name, strict=True)
+        np.testing.assert_allclose(
+            state.weights[name], weight, rtol=0, atol=1e-11, err_msg=name, strict=True
+        )
 
 
 # torch's workers die below, on two hosts and under its launcher; Keras's take long.
@@ -262,8 +345,12 @@ def test_a_group_trains_as_one_worker_and_names_a_dead_one(name: str, tmp_path: 
     said = disturbed(tmp_path / "run", name, lambda processes: processes[1].kill())
     run = RunDirectory.open(tmp_path / "run")
     epochs = len(run.history())
-    assert said.startswith(f"rosetta: worker 1 of 2 failed: the {name} backend's process was ended by signal 9")
-    assert said.endswith(f"; {run.path} keeps epoch {epochs}. Go on with: {RESUMED.format(run.path)}")
+    assert said.startswith(
+        f"rosetta: worker 1 of 2 failed: the {name} backend's process was ended by signal 9"
+    )
+    assert said.endswith(
+        f"; {run.path} keeps epoch {epochs}. Go on with: {RESUMED.format(run.path)}"
+    )
     assert_trained_as_alone(run, epochs)
 
 
@@ -271,7 +358,15 @@ def test_a_group_trains_as_one_worker_and_names_a_dead_one(name: str, tmp_path: 
 def test_a_restarted_launcher_ends_with_one_workers_result(tmp_path: Path) -> None:
     run, epochs = tmp_path / "run", 16
     launcher = "--standalone --nproc-per-node 2 --max-restarts 2 -m rosetta".split()
-    arguments = [*launcher, *train_arguments("torch", run), "--resume-or-begin", "--epochs", epochs, "--threads", 1]
+    arguments = [
+        *launcher,
+        *train_arguments("torch", run),
+        "--resume-or-begin",
+        "--epochs",
+        epochs,
+        "--threads",
+        1,
+    ]
     with started(*arguments, module="torch.distributed.run") as program:
         try:
             wait_until(lambda: epochs_of(run) >= 2, 300)
@@ -284,7 +379,9 @@ def test_a_restarted_launcher_ends_with_one_workers_result(tmp_path: Path) -> No
     assert_trained_as_alone(RunDirectory.open(run), epochs)
 
 
-def test_ctrl_c_ends_a_group_and_says_how_it_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_ends_a_group_and_says_how_it_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A group of NumPy, whose workers add nothing up."""
     workers = [Worker(rank, WORKERS, on_this_machine=WORKERS) for rank in range(WORKERS)]
     monkeypatch.setattr(training, "new_group", lambda name, size: workers)
@@ -298,13 +395,19 @@ def test_ctrl_c_ends_a_group_and_says_how_it_goes_on(tmp_path: Path, monkeypatch
     said = disturbed(tmp_path / "run", "numpy", interrupt)
     run = RunDirectory.open(tmp_path / "run")
     epoch = run.read_state("last")[1].epoch
-    assert said == f"rosetta: interrupted; {run.path} keeps epoch {epoch}. Go on with: {RESUMED.format(run.path)}"
+    assert said == (
+        f"rosetta: interrupted; {run.path} keeps epoch {epoch}. Go on with: "
+        f"{RESUMED.format(run.path)}"
+    )
     assert threads == ["3", "3"], "each worker uses its share of the cores"
 
 
 def test_workers_on_two_hosts_train_one_run_and_tell_of_a_loss(tmp_path: Path) -> None:
     """Each is started by hand, as a cluster's scheduler does, with the variables of torchrun."""
-    run, command = tmp_path / "run", [sys.executable, "-m", "rosetta", *train_arguments("torch", tmp_path / "run")]
+    run, command = (
+        tmp_path / "run",
+        [sys.executable, "-m", "rosetta", *train_arguments("torch", tmp_path / "run")],
+    )
     with two_hosts() as hosts:
         (port,), programs = free_ports(1), []
         for rank, host in enumerate(hosts):
@@ -315,14 +418,23 @@ def test_workers_on_two_hosts_train_one_run_and_tell_of_a_loss(tmp_path: Path) -
                 "MASTER_PORT": str(port),
             }
             variables["GLOO_SOCKET_IFNAME"] = host.interface
-            programs.append(host.start(*command, "--threads", 1, "--epochs", 9999, cwd=PROJECT, **variables))
-        wait_until(lambda: epochs_of(run) >= 2 or any(program.poll() is not None for program in programs), 300)
+            programs.append(
+                host.start(*command, "--threads", 1, "--epochs", 9999, cwd=PROJECT, **variables)
+            )
+        wait_until(
+            lambda: epochs_of(run) >= 2 or any(program.poll() is not None for program in programs),
+            300,
+        )
         psutil.Process(programs[0].pid).children()[0].kill()
         (_, first), (printed, second) = (program.communicate(timeout=100) for program in programs)
     assert [program.returncode for program in programs] == [1, 1], first + second
-    assert re.search(r"the torch backend's process was ended by signal 9.*keeps epoch .*--resume", first)
+    assert re.search(
+        r"the torch backend's process was ended by signal 9.*keeps epoch .*--resume", first
+    )
     assert printed == ""
     # On a busy machine a worker has said before whom it waited for.
     assert re.fullmatch(
-        r"(warning: .*\n)?rosetta: another worker has ended or is out of reach: [^\n]*\n", second, re.DOTALL
+        r"(warning: .*\n)?rosetta: another worker has ended or is out of reach: [^\n]*\n",
+        second,
+        re.DOTALL,
     )

@@ -1,4 +1,5 @@
-"""The model files, which a learner copies, with the same names in the same order, which import nothing of ours."""
+"""The model files, which a learner copies, with the same names in the same order,
+which import nothing of ours."""
 
 import ast
 import json
@@ -28,8 +29,8 @@ NAMES = """
 OWN = {"numpy": {"Lstm", "log_softmax", "sigmoid"}}
 STEPS, ROWS = 3, 8
 
-# Weights and batches from a file, three steps, the losses printed; then the script that shows a model file in use, in
-# another precision.
+# Weights and batches from a file, three steps, the losses printed; then the script that shows a
+# model file in use, in another precision.
 SCRIPT = """
 import json, runpy, sys
 from importlib import import_module
@@ -55,7 +56,9 @@ runpy.run_path("use_a_model.py")
 def public_names(path: Path) -> list[str]:
     tree = ast.parse(path.read_text("utf-8"))
     kinds = (ast.FunctionDef, ast.ClassDef)
-    return [node.name for node in tree.body if isinstance(node, kinds) and not node.name.startswith("_")]
+    return [
+        node.name for node in tree.body if isinstance(node, kinds) and not node.name.startswith("_")
+    ]
 
 
 def test_the_protocol_has_the_names_of_a_model_file() -> None:
@@ -71,22 +74,38 @@ def test_model_files_have_the_same_names_and_import_nothing_of_ours(name: str) -
     assert names == NAMES, "a further function or class has a name that begins with an underscore"
     source = FILES[name].read_text("utf-8")
     modules = {
-        alias.name for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Import) for alias in node.names
+        alias.name
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Import)
+        for alias in node.names
     }
-    modules |= {node.module or "" for node in ast.walk(ast.parse(source)) if isinstance(node, ast.ImportFrom)}
-    assert not {module.partition(".")[0] for module in modules} & {"common", "backends", "benchmarks"}
+    modules |= {
+        node.module or ""
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.ImportFrom)
+    }
+    assert not {module.partition(".")[0] for module in modules} & {
+        "common",
+        "backends",
+        "benchmarks",
+    }
 
 
 @pytest.mark.parametrize(
-    ("further", "name"), [(model, name) for name in FILES for model in TABLE[name].models if model != "lstm"]
+    ("further", "name"),
+    [(model, name) for name in FILES for model in TABLE[name].models if model != "lstm"],
 )
-def test_a_further_models_file_takes_from_its_frameworks_first_one_alone(further: str, name: str) -> None:
+def test_a_further_models_file_takes_from_its_frameworks_first_one_alone(
+    further: str, name: str
+) -> None:
     """It has the same names, of which it adds its own Seq2Seq, and may have its own layout."""
     path = PROJECT / "backends" / f"{name}_{further}.py"
     tree = ast.parse(path.read_text("utf-8"))
     imported = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
     ours = {
-        node.module: [alias.name for alias in node.names] for node in imported if node.module.startswith("backends")
+        node.module: [alias.name for alias in node.names]
+        for node in imported
+        if node.module.startswith("backends")
     }
     taken = ours.pop(f"backends.{name}_model")
     assert ours in ({}, {"backends": [f"{name}_model"]})
@@ -111,13 +130,25 @@ def test_a_model_file_copied_alone_trains_to_the_references_losses(
     arrays = dict(state.weights)
     for step, batch in enumerate(batches):
         tensors = reference._tensors(batch)._asdict()
-        arrays |= {f"{step} {field}": array for field, array in tensors.items() if array is not None}
-    save_file({name: np.array(array, order="C") for name, array in arrays.items()}, tmp_path / "arrays.safetensors")
-    for path in (FILES[name], PROJECT / "docs" / "tutorial" / "use_a_model.py", BUNDLED_RUN / "pairs.tsv"):
+        arrays |= {
+            f"{step} {field}": array for field, array in tensors.items() if array is not None
+        }
+    save_file(
+        {name: np.array(array, order="C") for name, array in arrays.items()},
+        tmp_path / "arrays.safetensors",
+    )
+    for path in (
+        FILES[name],
+        PROJECT / "docs" / "tutorial" / "use_a_model.py",
+        BUNDLED_RUN / "pairs.tsv",
+    ):
         copy(path, tmp_path)
     constants = [SETTINGS.learning_rate, SETTINGS.rho, SETTINGS.epsilon]
     printed = backend_of(name, "float64").call(
-        child.run_script, text=SCRIPT, folder=tmp_path, arguments=[f"{name}_model", json.dumps(constants)]
+        child.run_script,
+        text=SCRIPT,
+        folder=tmp_path,
+        arguments=[f"{name}_model", json.dumps(constants)],
     )
     expected = reference.train(batches, lambda step, loss: None).step_losses
     losses, *in_use = printed.splitlines()
@@ -130,10 +161,14 @@ def test_a_model_file_copied_alone_trains_to_the_references_losses(
 
 def test_layers_of_one_shape_begin_with_other_weights() -> None:
     weights = numpy_model.Seq2Seq(5, 7, 4).weights
-    assert not np.array_equal(weights["encoder/recurrent_kernel"], weights["decoder/recurrent_kernel"])
+    assert not np.array_equal(
+        weights["encoder/recurrent_kernel"], weights["decoder/recurrent_kernel"]
+    )
 
 
-def test_all_batches_of_a_size_are_decoded_in_the_same_numbers_of_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_batches_of_a_size_are_decoded_in_the_same_numbers_of_rows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """For each of them a framework may compile anew."""
     seen: set[int] = set()
     step = numpy_model.step
@@ -146,7 +181,8 @@ def test_all_batches_of_a_size_are_decoded_in_the_same_numbers_of_rows(monkeypat
     config = model("float64")
     backend = Backend(numpy_model, config, SETTINGS)
     state = initial_state(config, 3)
-    weights = {name: 8 * values for name, values in state.weights.items()}  # so that rows end at different places
+    # So that rows end at different places.
+    weights = {name: 8 * values for name, values in state.weights.items()}
     weights["dense/bias"][config.stop_token] += 8
     backend.load(ModelState(weights, state.mean_squares))
     numbers = {32}

@@ -1,4 +1,5 @@
-"""The frameworks' own files: ours to the bit and back, those of others, and those that mean harm."""
+"""The frameworks' own files: ours to the bit and back,
+those of others, and those that mean harm."""
 
 import json
 import os
@@ -93,7 +94,9 @@ def refused(read: ReadFiles, *paths: Path) -> str:
 def foreign(process: BackendProcess, function: str, **arguments: Any) -> Any:
     """Call a function of tests.support.foreign_FRAMEWORK in the framework's process."""
     return process.call(
-        child.elsewhere, named=f"tests.support.foreign_{process.name}:{function}", arguments=arguments
+        child.elsewhere,
+        named=f"tests.support.foreign_{process.name}:{function}",
+        arguments=arguments,
     )
 
 
@@ -104,7 +107,9 @@ def foreign(process: BackendProcess, function: str, **arguments: Any) -> Any:
 DAILY = [name for name in FORMATS if name != "jax" or AT_LENGTH]
 
 
-@pytest.mark.parametrize(("name", "dtype"), [*dict.fromkeys(DAILY, "float32").items(), ("keras", "float64")])
+@pytest.mark.parametrize(
+    ("name", "dtype"), [*dict.fromkeys(DAILY, "float32").items(), ("keras", "float64")]
+)
 def test_written_files_are_read_to_the_bit_also_by_the_framework(
     backend_of: StartBackend, read: ReadFiles, tmp_path: Path, name: str, dtype: str
 ) -> None:
@@ -115,13 +120,17 @@ def test_written_files_are_read_to_the_bit_also_by_the_framework(
     if name in NATIVE and dtype == "float32":
         opened = foreign(process, "opens", paths=[str(tmp_path / file) for file in FORMATS[name]])
         np.testing.assert_array_equal(opened["encoder/kernel"], expected.weights["encoder/kernel"])
-        np.testing.assert_array_equal(opened["slot encoder/kernel"], expected.mean_squares["encoder/kernel"])
+        np.testing.assert_array_equal(
+            opened["slot encoder/kernel"], expected.mean_squares["encoder/kernel"]
+        )
 
 
 # Of others
 
 
-def test_the_official_examples_own_model_is_read(backend_of: StartBackend, read: ReadFiles, tmp_path: Path) -> None:
+def test_the_official_examples_own_model_is_read(
+    backend_of: StartBackend, read: ReadFiles, tmp_path: Path
+) -> None:
     saved = foreign(backend_of("keras", "float32"), "save", folder=str(tmp_path))
     state = read(tmp_path / "s2s_model.weights.h5")
     assert_same_function(state, saved, softmax=True)
@@ -162,12 +171,16 @@ def test_two_biases_are_summed_and_the_slots_of_one_follow(
             "recurrent_kernel": "weight_hh_l0",
             "bias": "bias_ih_l0",
         }.items():
-            np.testing.assert_array_equal(state.mean_squares[f"{role}/{kind}"], saved[f"slot {role}.{tensor}"].T)
+            np.testing.assert_array_equal(
+                state.mean_squares[f"{role}/{kind}"], saved[f"slot {role}.{tensor}"].T
+            )
 
     foreign(process, "save", folder=str(tmp_path), optimizer="none")
     assert not any(slot.any() for slot in read(*paths).mean_squares.values())
     foreign(process, "save", folder=str(tmp_path), optimizer="adam")
-    assert {"torch": "'exp_avg', 'exp_avg_sq'", "paddle": "_moment1_0"}[name] in refused(read, *paths)
+    assert {"torch": "'exp_avg', 'exp_avg_sq'", "paddle": "_moment1_0"}[name] in refused(
+        read, *paths
+    )
 
 
 UNREADABLE = "not readable or damaged; expected what"
@@ -207,10 +220,16 @@ DTYPE = b"cnumpy\ndtype\n" + text_of("O") + b"\x85R"
 ARRAY = b"cnumpy.core.multiarray\n_reconstruct\n)R"
 # Paddle's files: other models; then pickles that would run something. How each is refused.
 OF_PADDLE: dict[str, tuple[Any, str]] = {
-    "wider": ({**GOOD, "encoder.weight_ih_l0": np.zeros((20, 4), "f4")}, "--dtype and the corpus must be those that"),
+    "wider": (
+        {**GOOD, "encoder.weight_ih_l0": np.zeros((20, 4), "f4")},
+        "--dtype and the corpus must be those that",
+    ),
     "of bfloat16": ({name: array.astype("u2") for name, array in GOOD.items()}, "is uint16"),
     "of objects": ({**GOOD, "dense.bias": np.array([None])}, UNREADABLE),
-    "missing": ({name: GOOD[name] for name in GOOD if name != "dense.bias"}, "expected encoder.weight_ih_l0"),
+    "missing": (
+        {name: GOOD[name] for name in GOOD if name != "dense.bias"},
+        "expected encoder.weight_ih_l0",
+    ),
     "not finite": (
         {**GOOD, "dense.bias": GOOD["dense.bias"] + np.nan},
         "dense/bias holds numbers that are not finite",
@@ -225,9 +244,18 @@ OF_PADDLE: dict[str, tuple[Any, str]] = {
     ),
     "a persistent name": (b"Pmodel\n.", UNREADABLE),
     "an array of any size": (b"cnumpy\nndarray\n(I1099511627776\ntR.", UNREADABLE),
-    "an array of objects": (ARRAY + b"(K\1K\1\x85" + DTYPE + b"\x89" + text_of("a" * 8) + b"tb.", UNREADABLE),
-    "another state of a class": (b"cnumpy\ndtype\nN}" + text_of("of_numpy") + b"K\1s\x86b.", UNREADABLE),
-    "4 GiB of bytes that do not come": (pickle.BINBYTES8 + (1 << 32).to_bytes(8, "little") + b".", UNREADABLE),
+    "an array of objects": (
+        ARRAY + b"(K\1K\1\x85" + DTYPE + b"\x89" + text_of("a" * 8) + b"tb.",
+        UNREADABLE,
+    ),
+    "another state of a class": (
+        b"cnumpy\ndtype\nN}" + text_of("of_numpy") + b"K\1s\x86b.",
+        UNREADABLE,
+    ),
+    "4 GiB of bytes that do not come": (
+        pickle.BINBYTES8 + (1 << 32).to_bytes(8, "little") + b".",
+        UNREADABLE,
+    ),
 }
 
 
@@ -237,8 +265,12 @@ def test_paddle_files_of_others_are_refused_in_one_line(read: ReadFiles, tmp_pat
         path.write_bytes(content if isinstance(content, bytes) else pickle.dumps(content, 4))
         assert expected in refused(read, path), name
     for protocol in (0, 2, 4):
-        path.write_bytes(pickle.dumps({"encoder.weight_ih_l0": child.Malicious(tmp_path)}, protocol))
-        assert "'posix.system', which no state dict needs and which was not run" in refused(read, path)
+        path.write_bytes(
+            pickle.dumps({"encoder.weight_ih_l0": child.Malicious(tmp_path)}, protocol)
+        )
+        assert "'posix.system', which no state dict needs and which was not run" in refused(
+            read, path
+        )
         assert not (tmp_path / "executed").exists()
     pickle.loads(path.read_bytes())  # the file does what it is feared for
     assert (tmp_path / "executed").exists()
@@ -252,16 +284,24 @@ def keras_file(backend_of: StartBackend, tmp_path: Path) -> Path:
     return folder / "model.weights.h5"
 
 
-def test_external_or_huge_arrays_of_keras_are_not_read(read: ReadFiles, keras_file: Path, tmp_path: Path) -> None:
+def test_external_or_huge_arrays_of_keras_are_not_read(
+    read: ReadFiles, keras_file: Path, tmp_path: Path
+) -> None:
     place, shape = "layers/lstm/cell/vars/0", model_of(MODEL).weights(MODEL)["encoder/kernel"].shape
     layout = h5py.VirtualLayout(shape, "f4")
     layout[:] = h5py.VirtualSource(str(keras_file), place, shape)
     recurrent, huge = "layers/lstm/cell/vars/1", (1 << 20, 1 << 20)
-    changes: dict[str, tuple[str, Callable[[h5py.File], object]]] = {  # what is refused, and stands in a place
-        "with ExternalLink": (place, lambda file: file.update({place: h5py.ExternalLink(str(keras_file), place)})),
+    # What is refused, and stands in a place.
+    changes: dict[str, tuple[str, Callable[[h5py.File], object]]] = {
+        "with ExternalLink": (
+            place,
+            lambda file: file.update({place: h5py.ExternalLink(str(keras_file), place)}),
+        ),
         "external Dataset": (
             place,
-            lambda file: file.create_dataset(place, shape, "f4", external=[(str(keras_file), 0, 1 << 20)]),
+            lambda file: file.create_dataset(
+                place, shape, "f4", external=[(str(keras_file), 0, 1 << 20)]
+            ),
         ),
         "virtual Dataset": (place, lambda file: file.create_virtual_dataset(place, layout)),
         "shape bomb": (place, lambda file: file.create_dataset(place, huge, "f4")),
@@ -273,7 +313,10 @@ def test_external_or_huge_arrays_of_keras_are_not_read(read: ReadFiles, keras_fi
             "optimizer/vars/9",
             lambda file: file.update({f"optimizer/vars/{number}": 1.0 for number in range(9, 20)}),
         ),
-        "'adagrad' has 10": ("layers/dense/vars/1", lambda file: file["optimizer/vars"].attrs.update(name="adagrad")),
+        "'adagrad' has 10": (
+            "layers/dense/vars/1",
+            lambda file: file["optimizer/vars"].attrs.update(name="adagrad"),
+        ),
     }
     for expected, (removed, change) in changes.items():
         changed = tmp_path / "changed.weights.h5"
@@ -288,21 +331,31 @@ def test_external_or_huge_arrays_of_keras_are_not_read(read: ReadFiles, keras_fi
 def test_reading_without_end_is_ended(
     run: RunDirectory, keras_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """HDF5's library goes round in the heap of strings where its free room claims to be of no size."""
+    """HDF5's library goes round in the heap of strings
+    where its free room claims to be of no size."""
     content = bytearray(keras_file.read_bytes())
-    name = content.index(b"rm_sprop", content.rindex(b"GCOL"))  # the last string of the heap, after its length
+    # The last string of the heap, after its length.
+    name = content.index(b"rm_sprop", content.rindex(b"GCOL"))
     free = name + -(-content[name - 8] // 8) * 8
     content[free + 8 : free + 16] = bytes(8)
     path = tmp_path / "endless.weights.h5"
     path.write_bytes(content)
     monkeypatch.setattr(converting, "READ_SECONDS", 2.0)
-    with pytest.raises(RosettaError, match="the keras backend's process did not answer for 2 s and was ended"):
-        converting.import_native([path], "keras", tmp_path / "made", run.path, "lstm", "float32", None)
+    with pytest.raises(
+        RosettaError, match="the keras backend's process did not answer for 2 s and was ended"
+    ):
+        converting.import_native(
+            [path], "keras", tmp_path / "made", run.path, "lstm", "float32", None
+        )
     assert not (tmp_path / "made").exists()
 
 
-@pytest.mark.parametrize("name", ["model.pt", "model.weights.h5", "model.pdparams", "model.safetensors"])
-def test_a_file_that_is_something_else_or_too_large_is_refused(read: ReadFiles, tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    "name", ["model.pt", "model.weights.h5", "model.pdparams", "model.safetensors"]
+)
+def test_a_file_that_is_something_else_or_too_large_is_refused(
+    read: ReadFiles, tmp_path: Path, name: str
+) -> None:
     path = tmp_path / name
     path.write_bytes(b"PK\3\4 something else")
     assert UNREADABLE.removesuffix("what") in refused(read, path)
@@ -310,7 +363,9 @@ def test_a_file_that_is_something_else_or_too_large_is_refused(read: ReadFiles, 
     assert "expected at most 1,073,741,824" in refused(read, path)
 
 
-@pytest.mark.parametrize("changed", [{"m/data.pkl": 2 << 20}, {"m/data.pkl": 99, "m/data/0": (1 << 30) + 1}])
+@pytest.mark.parametrize(
+    "changed", [{"m/data.pkl": 2 << 20}, {"m/data.pkl": 99, "m/data/0": (1 << 30) + 1}]
+)
 def test_a_torch_file_that_unpacks_to_too_much_is_refused(
     read: ReadFiles, tmp_path: Path, changed: dict[str, int]
 ) -> None:
@@ -338,11 +393,17 @@ def run(tmp_path: Path) -> RunDirectory:
     """A run of `material` with slots that are not zero."""
     data, weights = material("float32"), initial_state(MODEL, 3).weights
     state = ModelState(weights, {name: np.abs(weight) for name, weight in weights.items()})
-    return RunDirectory.create(tmp_path / "run", "numpy", (MODEL, SETTINGS, DataConfig()), data, state)
+    return RunDirectory.create(
+        tmp_path / "run", "numpy", (MODEL, SETTINGS, DataConfig()), data, state
+    )
 
 
 def test_a_run_is_converted_to_each_format_and_made_again(
-    run: RunDirectory, read: ReadFiles, backend_of: StartBackend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: RunDirectory,
+    read: ReadFiles,
+    backend_of: StartBackend,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """By a process of torch's own once, otherwise by those of the session."""
     expected, _ = run.read_state("last")
@@ -351,12 +412,21 @@ def test_a_run_is_converted_to_each_format_and_made_again(
     files_of_torch = [tmp_path / "run-torch" / file for file in FORMATS["torch"]]
     assert_same(read(*files_of_torch), expected)
 
-    monkeypatch.setattr(converting, "BackendProcess", lambda name, *_: nullcontext(backend_of(name, "float32")))
+    monkeypatch.setattr(
+        converting, "BackendProcess", lambda name, *_: nullcontext(backend_of(name, "float32"))
+    )
     files = [*FORMATS["keras"], "vocabulary.json"]
-    answer = {"backend": "keras", "run": str(run.path), "folder": f"{run.path}-keras", "files": files}
+    answer = {
+        "backend": "keras",
+        "run": str(run.path),
+        "folder": f"{run.path}-keras",
+        "files": files,
+    }
     assert program("convert", run.path, "--to", "keras", "--json") == json.dumps(answer)
     assert_same(read(*to_read(tmp_path / "run-keras", "keras")), expected)
-    assert "exists already; choose another --out" in refusal(2, "convert", run.path, "--to", "keras")
+    assert "exists already; choose another --out" in refusal(
+        2, "convert", run.path, "--to", "keras"
+    )
     program("convert", run.path, "--to", "paddle", "--out", tmp_path / "deep" / "files")
     assert os.listdir(tmp_path / "deep") == ["files"]
     answer = {"run": str(run.path), "folder": f"{run.path}-weights"}
@@ -368,10 +438,14 @@ def test_a_run_is_converted_to_each_format_and_made_again(
     assert program("convert", tmp_path / "made", *imported, *given) == json.dumps(answer)
     for file in (STATE, "vocabulary.json", "pairs.tsv"):
         assert (tmp_path / "made" / file).read_bytes() == (run.path / file).read_bytes()
-    other_size = refusal(1, "convert", tmp_path / "x", *imported, "--vocabulary", run.path, "--latent-dim", 3)
+    other_size = refusal(
+        1, "convert", tmp_path / "x", *imported, "--vocabulary", run.path, "--latent-dim", 3
+    )
     assert "has 64 units, and --latent-dim is 3" in other_size
     corpus = tmp_path / "corpus.txt"
-    corpus.write_text("".join(f"{source}\t{target}\n" for source, target in run.pairs()), encoding="utf-8")
+    corpus.write_text(
+        "".join(f"{source}\t{target}\n" for source, target in run.pairs()), encoding="utf-8"
+    )
     program("convert", tmp_path / "of_corpus", *imported, "--data", corpus)
     assert_same(RunDirectory.open(tmp_path / "of_corpus").read_state("last")[0], expected)
 
@@ -422,7 +496,9 @@ def test_a_run_is_written_as_graphs_that_translate(tmp_path: Path) -> None:
     for sentence in ("I love you!", "It is red.") if AT_LENGTH else ["I love you!"]:
         script = [sys.executable, PROJECT / "docs" / "decode_onnx.py", out, sentence]
         decoded = subprocess.run(script, capture_output=True, text=True, check=True).stdout.strip()
-        translated = answer("translate", BUNDLED_RUN, "--backend", "numpy", sentence)["translations"]
+        translated = answer("translate", BUNDLED_RUN, "--backend", "numpy", sentence)[
+            "translations"
+        ]
         assert decoded == translated[0]["translation"]
     refused = subprocess.run([*script[:-1], "\u4e2d"], capture_output=True, text=True, check=False)
     assert (refused.returncode, refused.stderr) == (1, "the vocabulary has no '\u4e2d'\n")

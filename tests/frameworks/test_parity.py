@@ -1,4 +1,5 @@
-"""Every backend of the table against the reference, which is NumPy in float64: a class for each component.
+"""Every backend of the table against the reference,
+which is NumPy in float64: a class for each component.
 
 The bounds are those of parity, and tighter ones in float64. A framework that is missing fails,
 unless ROSETTA_ALLOW_MISSING names it.
@@ -34,13 +35,16 @@ def ways() -> Iterator[tuple[str, str, str]]:
             continue
         exact = "float32" if entry.float32_only else "float64"
         yield name, exact if ":" in name else "float32", "space"
-        if ":" not in name and (name != "jax" or AT_LENGTH):  # JAX compiles anew for each width of trimmed batches
+        # JAX compiles anew for each width of trimmed batches
+        if ":" not in name and (name != "jax" or AT_LENGTH):
             yield name, exact, "mask"
 
 
 # Others decode a sentence alone anyway. JAX compiles anew for one row; at length alone.
 DECODING_BATCHES = [
-    (name, *way) for name, *way in ways() if lookup(name).decodes_batches and (name != "jax" or AT_LENGTH)
+    (name, *way)
+    for name, *way in ways()
+    if lookup(name).decodes_batches and (name != "jax" or AT_LENGTH)
 ]
 # keras:example searches for one sentence after another; at length alone.
 BEAMS = [way for way in ways() if AT_LENGTH or ":" not in way[0]]
@@ -57,8 +61,11 @@ def backend(request: pytest.FixtureRequest, cases_of: CasesOf) -> Iterator[Compa
 
 
 def held(backend: Comparison, stage: str, slots: bool = False) -> list[Check]:
-    """The checks of a stage, all of which must pass; of a step those of the weights, or of the slots."""
-    checks = [check for check in backend.stage(stage) if check.tensor.startswith(SLOT_PREFIX) == slots]
+    """The checks of a stage, all of which must pass;
+    of a step those of the weights, or of the slots."""
+    checks = [
+        check for check in backend.stage(stage) if check.tensor.startswith(SLOT_PREFIX) == slots
+    ]
     bound = TIGHTER.get("slots" if slots else stage, inf) if backend.dtype == "float64" else inf
     assert checks
     assert [check for check in checks if not check.error <= min(check.bound, bound)] == []
@@ -75,8 +82,11 @@ class TestLoss:
     def test_loss(self, backend: Comparison) -> None:
         held(backend, "loss")
 
-    def test_a_character_that_is_all_but_ruled_out_costs_all_of_it(self, backend: Comparison) -> None:
-        """A softmax that is clipped says 64 where logits are 100 apart, a probability that is clipped 16."""
+    def test_a_character_that_is_all_but_ruled_out_costs_all_of_it(
+        self, backend: Comparison
+    ) -> None:
+        """A softmax that is clipped says 64 where logits are 100 apart,
+        a probability that is clipped 16."""
         cases = backend.cases
         bias = cases.probe.weights["dense/bias"].copy()
         bias[cases.model.start_token] += 100  # which is never asked for
@@ -84,23 +94,30 @@ class TestLoss:
         case = replace(cases.by_stage["gradients"], state=state)
         got, expected = (side.ask(case)["loss"][0] for side in (backend.actual, cases.reference))
         assert expected > 50
-        if TABLE[backend.process.name].engine in ("jax", "torch"):  # under which Keras clips probabilities
+        # Under which Keras clips probabilities.
+        if TABLE[backend.process.name].engine in ("jax", "torch"):
             expected = -np.log(1e-7)
         assert got == pytest.approx(expected, rel=10 * backend.bounds["loss"])
 
     def test_equal_losses_are_not_rounded_one_after_another(self, backend: Comparison) -> None:
-        """A plain sum in XLA is off by 8e-6 where all positions have the same loss, and correct ones by 7e-7."""
+        """A plain sum in XLA is off by 8e-6 where all positions have the same loss,
+        and correct ones by 7e-7."""
         case, probe = backend.cases.by_stage["gradients"], backend.cases.probe
-        state = ModelState({name: 0 * weight for name, weight in probe.weights.items()}, probe.mean_squares)
+        state = ModelState(
+            {name: 0 * weight for name, weight in probe.weights.items()}, probe.mean_squares
+        )
         got, expected = (
-            side.ask(replace(case, state=state))["loss"][0] for side in (backend.actual, backend.cases.reference)
+            side.ask(replace(case, state=state))["loss"][0]
+            for side in (backend.actual, backend.cases.reference)
         )
         assert got == pytest.approx(expected, rel=4 * backend.bounds["loss"])
 
 
 class TestGradients:
     def test_gradient_of_each_weight(self, backend: Comparison) -> None:
-        assert {check.tensor for check in held(backend, "gradients")} == set(backend.cases.probe.weights)
+        assert {check.tensor for check in held(backend, "gradients")} == set(
+            backend.cases.probe.weights
+        )
 
 
 class TestStep:
@@ -117,7 +134,8 @@ class TestStep:
         state = in_dtype(asked.state, backend.dtype)
         got = backend.process.call(child.steps, state=state, batch=batch, batch_size=size, last=3)
         assert [step for step, _ in got.reported] == [1, 2, 3]
-        if batch.padding == "space":  # masked, a step's loss is not the mean over its own batch's positions
+        # Masked, a step's loss is not the mean over its own batch's positions.
+        if batch.padding == "space":
             assert [loss for _, loss in got.reported] == pytest.approx(got.losses, rel=1e-6)
         expected = backend.expected["trajectory"]["losses"][:3]
         assert got.losses == pytest.approx(expected, rel=backend.bounds["trajectory"])
@@ -132,23 +150,33 @@ class TestSlots:
 
 class TestCounts:
     def test_what_training_and_evaluation_count(self, backend: Comparison) -> None:
-        not_counted = [check.tensor for check in held(backend, "counts") if "counts none" in check.note]
-        assert not_counted == (["train correct_real"] if lookup(backend.process.name).uses_fit else [])
+        not_counted = [
+            check.tensor for check in held(backend, "counts") if "counts none" in check.note
+        ]
+        assert not_counted == (
+            ["train correct_real"] if lookup(backend.process.name).uses_fit else []
+        )
 
 
 class TestDecoding:
     def test_strings(self, backend: Comparison) -> None:
         held(backend, "strings")
 
-    @pytest.mark.parametrize("backend", DECODING_BATCHES, ids=" ".join, indirect=True, scope="module")
-    def test_a_sentence_is_translated_alone_as_it_is_among_others(self, backend: Comparison) -> None:
+    @pytest.mark.parametrize(
+        "backend", DECODING_BATCHES, ids=" ".join, indirect=True, scope="module"
+    )
+    def test_a_sentence_is_translated_alone_as_it_is_among_others(
+        self, backend: Comparison
+    ) -> None:
         cases, asked = backend.cases, backend.actual.by_stage["strings"]
         # Weights so large that every row says something else, and a bias so that some end early.
         weights = {name: 8 * values for name, values in cases.probe.weights.items()}
         weights["dense/bias"][cases.model.stop_token] += 8
         case = replace(asked, state=ModelState(weights, cases.probe.mean_squares))
         together = backend.actual.ask(case)["ids"]  # as many as before, for which it is compiled
-        assert len(set((together != cases.model.stop_token).sum(axis=1))) > 3, "rows must end at different places"
+        assert len(set((together != cases.model.stop_token).sum(axis=1))) > 3, (
+            "rows must end at different places"
+        )
         for row, expected in zip(asked.rows[:6], together[:6], strict=True):
             (alone,) = backend.actual.ask(replace(case, rows=np.array([row])))["ids"]
             assert np.array_equal(alone, expected)
@@ -156,25 +184,37 @@ class TestDecoding:
     @pytest.mark.parametrize("backend", BEAMS, ids=" ".join, indirect=True, scope="module")
     def test_beams_and_their_scores(self, backend: Comparison) -> None:
         cases = backend.cases
-        # Weights that prefer some characters clearly, so that no two translations are nearly as probable.
+        # Weights that prefer some characters clearly,
+        # so that no two translations are nearly as probable.
         weights = {name: 6 * weight for name, weight in cases.fresh.weights.items()}
         state = ModelState(weights, cases.fresh.mean_squares)
         for side in (backend.actual, cases.reference):
             side.process.call(child.load, state=in_dtype(state, side.dtype))
-        # A graph that is traced for the first size must take the others. Variants compile what takes any size.
-        for num_rows, width in ((1, 11), (12, 12), (1, 9))[: 1 if ":" in backend.process.name else 3]:
+        # A graph that is traced for the first size must take the others.
+        # Variants compile what takes any size.
+        for num_rows, width in ((1, 11), (12, 12), (1, 9))[
+            : 1 if ":" in backend.process.name else 3
+        ]:
             texts = [cases.material.pairs[row][0][:width] for row in range(num_rows)]
             vocabularies = cases.material.encoder_vocabulary, cases.material.decoder_vocabulary
-            asked: dict[str, Any] = {"texts": texts, "characters": Characters(*vocabularies, width, 8)}
+            asked: dict[str, Any] = {
+                "texts": texts,
+                "characters": Characters(*vocabularies, width, 8),
+            }
             sides = (backend.actual, cases.reference)
             answers = [side.process.call(child.translate, **asked, beam=4) for side in sides]
             got, expected = ([answer.candidates for answer in of_side] for of_side in answers)
             for ours, theirs in zip(sum(got, ()), sum(expected, ()), strict=True):
                 assert ours.translation == theirs.translation
-                bound = 10 * backend.bounds["loss"]  # for each of 8 characters, whose logarithms are summed
+                # For each of 8 characters, whose logarithms are summed.
+                bound = 10 * backend.bounds["loss"]
                 assert ours.score == pytest.approx(theirs.score, rel=bound, abs=8 * bound)
-        narrow, greedy = (backend.process.call(child.translate, **asked, beam=beam) for beam in (1, None))
-        assert [answer.translation for answer in narrow] == [answer.translation for answer in greedy]
+        narrow, greedy = (
+            backend.process.call(child.translate, **asked, beam=beam) for beam in (1, None)
+        )
+        assert [answer.translation for answer in narrow] == [
+            answer.translation for answer in greedy
+        ]
 
 
 class TestResume:
@@ -182,7 +222,9 @@ class TestResume:
         held(backend, "weights")
         held(backend, "weights", slots=True)
 
-    def test_the_reference_and_it_go_on_with_each_others_training(self, backend: Comparison) -> None:
+    def test_the_reference_and_it_go_on_with_each_others_training(
+        self, backend: Comparison
+    ) -> None:
         case, reference = backend.cases.by_stage["trajectory"], backend.cases.reference
         first, second = np.split(case.rows, 2)
         for begins, ends in ((reference, backend.actual), (backend.actual, reference)):
@@ -191,10 +233,13 @@ class TestResume:
             state = ModelState({name: begun[name] for name in slots}, slots)
             ended = ends.ask(replace(case, rows=second, state=state))
             losses = np.concatenate([begun["losses"], ended["losses"]])
-            assert losses == pytest.approx(reference["trajectory"]["losses"], rel=backend.bounds["trajectory"])
+            assert losses == pytest.approx(
+                reference["trajectory"]["losses"], rel=backend.bounds["trajectory"]
+            )
 
 
-# For each test above a mistake that it must see: in NumPy in float64, or in the framework that is named in float32.
+# For each test above a mistake that it must see: in NumPy in float64,
+# or in the framework that is named in float32.
 MISTAKES: dict[Callable[..., None], str] = {
     TestForward.test_tensors_states_and_probabilities: "GatesSwapped",
     TestLoss.test_loss: "TargetsPaddedWithZeros",
@@ -216,7 +261,9 @@ MISTAKES: dict[Callable[..., None], str] = {
 
 def test_every_test_of_a_component_has_a_mistake() -> None:
     components = [kind for name, kind in globals().items() if name.startswith("Test")]
-    tests = {test for kind in components for name, test in vars(kind).items() if name.startswith("test_")}
+    tests = {
+        test for kind in components for name, test in vars(kind).items() if name.startswith("test_")
+    }
     assert tests == set(MISTAKES)
 
 
@@ -224,8 +271,12 @@ def test_every_test_of_a_component_has_a_mistake() -> None:
 DAILY = {test: mistake for test, mistake in MISTAKES.items() if AT_LENGTH or ":" not in mistake}
 
 
-@pytest.mark.parametrize(("test", "mistake"), DAILY.items(), ids=lambda given: getattr(given, "__name__", given))
-def test_a_mistake_is_seen(cases_of: CasesOf, planted: Plant, test: Callable[..., None], mistake: str) -> None:
+@pytest.mark.parametrize(
+    ("test", "mistake"), DAILY.items(), ids=lambda given: getattr(given, "__name__", given)
+)
+def test_a_mistake_is_seen(
+    cases_of: CasesOf, planted: Plant, test: Callable[..., None], mistake: str
+) -> None:
     cases = cases_of()
     name, dtype = (mistake, "float32") if ":" in mistake else (f"numpy:{mistake}", "float64")
     with cases.start(planted(name), dtype) as process:
@@ -234,7 +285,9 @@ def test_a_mistake_is_seen(cases_of: CasesOf, planted: Plant, test: Callable[...
             test(None, comparison)
 
 
-def test_a_missing_framework_fails_unless_the_variable_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_framework_fails_unless_the_variable_names_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(conftest, "find_spec", lambda package: package != "flax")
     require_framework(TABLE["numpy"])
     require_framework(TABLE["keras:on-torch"])

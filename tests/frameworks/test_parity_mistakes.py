@@ -1,4 +1,5 @@
-"""Parity lets correct backends pass, and catches planted mistakes at the stage where they belong."""
+"""Parity lets correct backends pass,
+and catches planted mistakes at the stage where they belong."""
 
 import json
 from dataclasses import replace
@@ -12,7 +13,14 @@ import pytest
 
 from backends.process.parent import Runtime
 from benchmarks.parity.cases import QUICK, Cases, StageArrays
-from benchmarks.parity.comparison import STAGES, Comparison, Parity, Subject, compare_backends, subjects_of
+from benchmarks.parity.comparison import (
+    STAGES,
+    Comparison,
+    Parity,
+    Subject,
+    compare_backends,
+    subjects_of,
+)
 from common.errors import CannotBeginError
 from common.settings import DataConfig, Precision
 from tests.conftest import CasesOf, Plant
@@ -31,7 +39,8 @@ def broken(found: Parity) -> set[str]:
     return {check.stage for check in found.checks if not check.passed}
 
 
-# Each mistake, the stage at which it falls, and what the explanation must say. Those of porting are planted in torch.
+# Each mistake, the stage at which it falls, and what the explanation must say.
+# Those of porting are planted in torch.
 OF_PORTING = {
     "GatesSwapped": ("forward", ["state_h"]),
     "StatesExchanged": ("forward", ["state_h"]),
@@ -46,7 +55,8 @@ OF_PORTING = {
 }
 PLANTED = {f"torch:{mistake}": expected for mistake, expected in OF_PORTING.items()}
 PLANTED |= {
-    "jax:StatesExchanged": OF_PORTING["StatesExchanged"],  # the only one in JAX, which compiles each anew
+    # The only one in JAX, which compiles each anew.
+    "jax:StatesExchanged": OF_PORTING["StatesExchanged"],
     "numpy:SquareTransposed": ("forward", []),
     "numpy:TransposedOnce": ("weights", ["encoder/recurrent_kernel", "input gate"]),
     "numpy:OneRowDisturbed": ("weights", ["decoder/recurrent_kernel", "from unit 23"]),
@@ -63,7 +73,10 @@ PLANTED |= {
     "numpy:LossOfALastBatchWeighedAsAWhole": ("counts", ["evaluate loss_sums", "batch 2"]),
     "numpy:LastBatchLeftOut": ("counts", ["evaluate ", "shape (1,), expected (2,)"]),
     "numpy:CountedAfterTheStep": ("counts", ["train correct", "look at which positions count"]),
-    "numpy:StopsNotCountedAsReal": ("counts", ["correct_real", "which positions count as right and as real"]),
+    "numpy:StopsNotCountedAsReal": (
+        "counts",
+        ["correct_real", "which positions count as right and as real"],
+    ),
     "numpy:PaddingCountedThoughMasked": ("counts", []),
     "numpy:StopsEarlyAlone": ("strings", []),
 }
@@ -71,7 +84,9 @@ WHERE_PADDING_IS_MASKED = ("DividedByItsOwnPositions", "PaddingCountedThoughMask
 
 
 @pytest.mark.parametrize("target", PLANTED)
-def test_planted_mistakes_are_caught_at_their_stage(cases_of: CasesOf, planted: Plant, target: str) -> None:
+def test_planted_mistakes_are_caught_at_their_stage(
+    cases_of: CasesOf, planted: Plant, target: str
+) -> None:
     """In float32, whose bounds are the wide ones."""
     stage, words = PLANTED[target]
     padding = "mask" if target.partition(":")[2] in WHERE_PADDING_IS_MASKED else "space"
@@ -90,8 +105,12 @@ def test_each_stage_sees_a_mistake_first() -> None:
     assert {stage for stage, _ in PLANTED.values()} == set(STAGES)
 
 
-@pytest.mark.parametrize(("mistake", "padding"), [*product(FED, ["space", "mask"]), *product(FED_MASKED, ["mask"])])
-def test_other_tensors_are_seen_at_tensors(cases_of: CasesOf, planted: Plant, mistake: str, padding: str) -> None:
+@pytest.mark.parametrize(
+    ("mistake", "padding"), [*product(FED, ["space", "mask"]), *product(FED_MASKED, ["mask"])]
+)
+def test_other_tensors_are_seen_at_tensors(
+    cases_of: CasesOf, planted: Plant, mistake: str, padding: str
+) -> None:
     found = compared(cases_of(padding=padding), planted(f"numpy:{mistake}"), "float32")
     assert broken(found) == {"tensors"}
 
@@ -115,7 +134,9 @@ def test_tensors_are_compared_by_their_names(cases_of: CasesOf, stage: str, chan
 
 
 @pytest.mark.parametrize("changed", ["missing", "unexpected", ""])
-def test_tensors_of_each_worker_are_compared_by_their_names(cases_of: CasesOf, changed: str) -> None:
+def test_tensors_of_each_worker_are_compared_by_their_names(
+    cases_of: CasesOf, changed: str
+) -> None:
     cases = cases_of()
     right = cases.reference["group"]
     name, tensor = next(iter(right.items()))
@@ -124,7 +145,9 @@ def test_tensors_of_each_worker_are_compared_by_their_names(cases_of: CasesOf, c
         "unexpected": {**right, "more": tensor},
         "": {**right},
     }
-    workers: Any = [Mock(**{"call.return_value": answered}) for answered in ({**right}, second[changed])]
+    workers: Any = [
+        Mock(**{"call.return_value": answered}) for answered in ({**right}, second[changed])
+    ]
     checks = [*Comparison(cases, cases.reference).of_group(workers)]
     if not changed:
         assert len(checks) == 18
@@ -142,7 +165,11 @@ def test_what_two_cases_share_is_sent_once(cases_of: CasesOf) -> None:
         assert arrays[stage] is process.call.return_value
     first, second = (call.kwargs for call in process.call.call_args_list)
     assert {str(array.dtype) for array in first["new"].values()} == {"float32"}
-    assert (second["new"], second["weights"], second["corpus"]) == ({}, first["weights"], first["corpus"])
+    assert (second["new"], second["weights"], second["corpus"]) == (
+        {},
+        first["weights"],
+        first["corpus"],
+    )
 
 
 def test_a_correct_backend_reaches_the_top(cases_of: CasesOf) -> None:
@@ -180,20 +207,29 @@ def test_processes_live_only_while_they_are_compared(
     assert (max(most), living) == (2, set())
 
 
-def test_optimizer_mistakes_exceed_the_float32_trajectorys_bound(cases_of: CasesOf, planted: Plant) -> None:
-    """The bound that rounding sets is narrow enough to see them by the mean loss of 50 steps alone, and torch itself
-    keeps within it."""
+def test_optimizer_mistakes_exceed_the_float32_trajectorys_bound(
+    cases_of: CasesOf, planted: Plant
+) -> None:
+    """The bound that rounding sets is narrow enough to see them by the mean loss of 50 steps alone,
+    and torch itself keeps within it."""
     cases = cases_of(latent_dim=16, size=LONG, settings=replace(CASE_SETTINGS, batch_size=8))
-    for name in ("torch", planted("torch:SecondBiasTrained"), planted("torch:EpsilonOutsideTheRoot")):
+    for name in (
+        "torch",
+        planted("torch:SecondBiasTrained"),
+        planted("torch:EpsilonOutsideTheRoot"),
+    ):
         with cases.start(name, "float32") as process:
-            losses, mean_loss = Comparison(cases, StageArrays(process, "float32", cases.by_stage)).stage("trajectory")
+            losses, mean_loss = Comparison(
+                cases, StageArrays(process, "float32", cases.by_stage)
+            ).stage("trajectory")
         assert mean_loss.tensor == "mean loss"
         assert mean_loss.passed == (name == "torch"), mean_loss
         assert losses.passed == (name == "torch"), losses
 
 
 def test_the_bound_of_float32_losses_follows_numpys_rounding(cases_of: CasesOf) -> None:
-    """A training at so high a rate makes much of rounding, and NumPy's own float32 is no mistake."""
+    """A training at so high a rate makes much of rounding,
+    and NumPy's own float32 is no mistake."""
     cases = cases_of(latent_dim=16, settings=replace(CASE_SETTINGS, learning_rate=0.3))
     losses, *_ = Comparison(cases, cases.float32).stage("trajectory")
     assert losses.bound == pytest.approx(16 * losses.error)
@@ -204,7 +240,10 @@ def test_the_bound_of_float32_updates_is_rounding(cases_of: CasesOf) -> None:
     comparison = Comparison(cases_of(), cases_of().float32)
     after, checks = comparison.expected["step"], comparison.stage("step")
     for check, (name, before) in zip(checks, comparison.cases.probe.weights.items(), strict=False):
-        assert (check.tensor, check.bound < 1e-3 * np.abs(after[name] - before).max()) == (name, True)
+        assert (check.tensor, check.bound < 1e-3 * np.abs(after[name] - before).max()) == (
+            name,
+            True,
+        )
 
 
 def test_the_examples_program_is_held_in_float32_alone() -> None:

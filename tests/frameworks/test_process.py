@@ -36,7 +36,9 @@ from tests.support import child
 from tests.support.program import alive, one_line, wait_until
 
 PAGES = 64 * 2**20 // os.sysconf("SC_PAGE_SIZE")  # of 64 MiB
-TINY = ModelConfig(num_encoder_tokens=3, num_decoder_tokens=4, start_token=0, stop_token=1, latent_dim=4)
+TINY = ModelConfig(
+    num_encoder_tokens=3, num_decoder_tokens=4, start_token=0, stop_token=1, latent_dim=4
+)
 
 
 def start(name: str = "numpy", **runtime: Any) -> BackendProcess:
@@ -57,8 +59,12 @@ def test_values_cross_unchanged_and_events_come_in_order() -> None:
     batch = batch_of(5, "float64")
     with start() as process:
         process.call(child.chatter)
-        assert process.call(child.inheritable) == [], "no program that a framework starts has the socket"
-        returned = process.call(child.echo, lambda event: events.append(event["number"]), content=content)
+        assert process.call(child.inheritable) == [], (
+            "no program that a framework starts has the socket"
+        )
+        returned = process.call(
+            child.echo, lambda event: events.append(event["number"]), content=content
+        )
         taken = process.call(child.taken, batch=batch, rows=np.array([3, 1]))
         asked = psutil.Process(process.pid)
         before = asked.num_fds(), asked.num_threads()
@@ -72,13 +78,22 @@ def test_values_cross_unchanged_and_events_come_in_order() -> None:
     np.testing.assert_equal(vars(taken), vars(batch.take([3, 1])))
 
 
-FAILURES: dict[str, tuple[Callable[..., object], dict[str, Any], str]] = {  # a call, and what its error tells
+# A call, and what its error tells.
+FAILURES: dict[str, tuple[Callable[..., object], dict[str, Any], str]] = {
     "killed": (child.end, {"signal": 9}, "was ended by signal 9, which the system sends wh"),
     "interrupted": (child.end, {"signal": 2}, "was ended by signal 2, which another program sent"),
     "crashes": (child.end, {"signal": 6}, "was ended by signal 6; its last words: out of memory"),
     "exits": (child.end, {"status": 3}, "ended with status 3; its last words: out of memory"),
-    "exits without a word": (child.end, {"status": 3, "words": ""}, "ended with status 3, without a word"),
-    "closes": (child.close_socket, {}, "stopped its messages without ending, .* its last words: out of me"),
+    "exits without a word": (
+        child.end,
+        {"status": 3, "words": ""},
+        "ended with status 3, without a word",
+    ),
+    "closes": (
+        child.close_socket,
+        {},
+        "stopped its messages without ending, .* its last words: out of me",
+    ),
     "garbage": (child.send, {"raw": b"\xff" * 64}, "sent what is no message, and was ended"),
     "raises": (child.fail, {}, r"the numpy backend failed: ValueError: out of .*\(child.py, line"),
     "raises in a library": (child.fail_in_numpy, {}, r"zero-size array .*\(numpy_model.py, line"),
@@ -90,7 +105,9 @@ FAILURES: dict[str, tuple[Callable[..., object], dict[str, Any], str]] = {  # a 
 def test_a_failure_in_the_child_is_one_line(name: str, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     function, arguments, expected = FAILURES[name]
-    monkeypatch.setattr(child_process, "ENDING_SECONDS", 0.2 if re.match("stopped|sent", expected) else 10.0)
+    monkeypatch.setattr(
+        child_process, "ENDING_SECONDS", 0.2 if re.match("stopped|sent", expected) else 10.0
+    )
     with start() as process:
         with pytest.raises(RosettaError, match=expected) as caught:
             process.call(function, **arguments)
@@ -107,7 +124,10 @@ def test_a_failure_in_the_child_is_one_line(name: str, tmp_path, monkeypatch) ->
     ids=["half a message", "reads nothing", "holds the interpreter"],
 )
 def test_the_watchdog_ends_a_silent_child_without_spinning(function, content, stopped) -> None:
-    arguments = {child.send: {"raw": pickle.dumps(("result", bytes(999)))[:500]}, child.echo: {"content": content}}
+    arguments = {
+        child.send: {"raw": pickle.dumps(("result", bytes(999)))[:500]},
+        child.echo: {"content": content},
+    }
     with start() as process:
         before = time.process_time()
         if stopped:
@@ -119,7 +139,8 @@ def test_the_watchdog_ends_a_silent_child_without_spinning(function, content, st
 
 
 def test_a_process_that_is_killed_asked_and_closed_at_once_ends_in_one_line() -> None:
-    """In whatever order, the system's errors of a process and files that are gone come through to nobody."""
+    """In whatever order, the system's errors of a process and files
+    that are gone come through to nobody."""
     for _ in range(40):
         command, begin = [sys.executable, "-S", "-c", "import time; time.sleep(60)"], Barrier(4)
         process = ChildProcess("it", command, os.environ, "WIRE", "", ExitStack())
@@ -135,7 +156,12 @@ def test_a_process_that_is_killed_asked_and_closed_at_once_ends_in_one_line() ->
         acts = [
             partial(process.receive, next_line, 9.0),
             partial(process.send, bytes(1 << 20), 9.0),
-            partial(subprocess.run, ["kill", "-9", str(process.pid)], stderr=subprocess.DEVNULL, check=False),
+            partial(
+                subprocess.run,
+                ["kill", "-9", str(process.pid)],
+                stderr=subprocess.DEVNULL,
+                check=False,
+            ),
             process.close,
         ]
         with ThreadPoolExecutor(4) as threads:
@@ -152,7 +178,9 @@ def test_a_child_ends_with_its_parent() -> None:
         "from tests.support import child; from tests.frameworks.test_process import start\n"
         "start().call(child.hold, lambda event: print(event['pid'], flush=True))"
     )
-    parent = subprocess.Popen([sys.executable, "-c", program], cwd=PROJECT, stdout=subprocess.PIPE, text=True)
+    parent = subprocess.Popen(
+        [sys.executable, "-c", program], cwd=PROJECT, stdout=subprocess.PIPE, text=True
+    )
     with parent.stdout as output:
         orphan = psutil.Process(int(output.readline()))
         parent.kill()
@@ -173,7 +201,9 @@ def test_temporary_files_are_in_a_folder_of_its_own_that_goes(tmp_path, monkeypa
 
 
 @pytest.mark.parametrize("name", ["numpy", *FRAMEWORKS])
-def test_threads_are_as_asked_and_no_two_frameworks_meet(backend_of: StartBackend, name: str) -> None:
+def test_threads_are_as_asked_and_no_two_frameworks_meet(
+    backend_of: StartBackend, name: str
+) -> None:
     process = backend_of(name, "float32")
     assert process.facts.threads == 1
     assert process.facts.device.lower().startswith("cpu")
@@ -181,7 +211,9 @@ def test_threads_are_as_asked_and_no_two_frameworks_meet(backend_of: StartBacken
     names = ["OMP_NUM_THREADS", "FLAGS_paddle_num_threads", "TF_NUM_INTRAOP_THREADS"]
     assert [process.call(child.variable, name=name) for name in names] == ["1"] * 3
     frameworks = {TABLE[name].package for name in FRAMEWORKS}
-    assert set(process.call(child.imported)) & frameworks == ({TABLE[name].package} if name in FRAMEWORKS else set())
+    assert set(process.call(child.imported)) & frameworks == (
+        {TABLE[name].package} if name in FRAMEWORKS else set()
+    )
     assert re.search(r"no GPU.*; use --device cpu", process.call(child.refusal_of_gpu))
 
 
@@ -194,35 +226,58 @@ def test_a_missing_engine_of_keras_is_named_with_its_extras(monkeypatch) -> None
 
 def test_the_row_names_keras_s_engine_and_the_shell_does_not(monkeypatch) -> None:
     monkeypatch.setenv("KERAS_BACKEND", "shell")
-    assert child_environment(Runtime().variables_of("keras:on-jax", "lstm"), engine="jax")["KERAS_BACKEND"] == "jax"
+    assert (
+        child_environment(Runtime().variables_of("keras:on-jax", "lstm"), engine="jax")[
+            "KERAS_BACKEND"
+        ]
+        == "jax"
+    )
     assert "KERAS_BACKEND" not in child_environment({})
-    assert all(entry.engine == "tensorflow" for entry in TABLE.values() if entry.package == "tensorflow")
+    assert all(
+        entry.engine == "tensorflow" for entry in TABLE.values() if entry.package == "tensorflow"
+    )
 
 
 @pytest.mark.parametrize("is_amd", [True, False])
-def test_settings_that_help_are_set_and_a_shell_s_and_options_win(monkeypatch, is_amd: bool) -> None:
+def test_settings_that_help_are_set_and_a_shell_s_and_options_win(
+    monkeypatch, is_amd: bool
+) -> None:
     """A benchmark's rows have what the rows say alone."""
     for name in shell_settings():
         monkeypatch.delenv(name)
     monkeypatch.setattr(tuned, "is_amd", lambda: is_amd)
     monkeypatch.setattr(tuned, "has_quota", lambda: False)
-    assert Runtime(variables={}).variables_of("paddle", "lstm") == Runtime().variables_of("numpy", "lstm") == {}
+    assert (
+        Runtime(variables={}).variables_of("paddle", "lstm")
+        == Runtime().variables_of("numpy", "lstm")
+        == {}
+    )
     of_paddle = Runtime().variables_of("paddle", "lstm")
     assert of_paddle["FLAGS_paddle_num_threads"] == str(cores())
     assert of_paddle.get("MKL_DEBUG_CPU_TYPE") == ("5" if is_amd else None)
-    shell = {"OMP_NUM_THREADS": "7", "FLAGS_paddle_num_threads": "8", "TF_XLA_FLAGS": "--x", "MKL_DYNAMIC": "0"}
+    shell = {
+        "OMP_NUM_THREADS": "7",
+        "FLAGS_paddle_num_threads": "8",
+        "TF_XLA_FLAGS": "--x",
+        "MKL_DYNAMIC": "0",
+    }
     for name, value in shell.items():
         monkeypatch.setenv(name, value)
     assert Runtime().variables_of("paddle", "lstm") == of_paddle | shell
     assert Runtime(shell=False).variables_of("paddle", "lstm") == of_paddle
-    assert Runtime(threads=1).variables_of("paddle", "lstm") == of_paddle | shell | thread_variables(1)
+    assert Runtime(threads=1).variables_of(
+        "paddle", "lstm"
+    ) == of_paddle | shell | thread_variables(1)
     assert Runtime(threads=1, variables={}).variables_of("paddle", "lstm") == thread_variables(1)
     assert not child_environment({}).keys() & shell.keys()
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library keeps memory in its own way")
+@pytest.mark.skipif(
+    platform.libc_ver()[0] != "glibc", reason="another C library keeps memory in its own way"
+)
 @pytest.mark.parametrize(
-    ("settings", "faults"), [(KEEP_MEMORY, range(100)), ({}, range(PAGES * 98 // 100, PAGES * 6 // 5))]
+    ("settings", "faults"),
+    [(KEEP_MEMORY, range(100)), ({}, range(PAGES * 98 // 100, PAGES * 6 // 5))],
 )
 def test_memory_that_was_given_back_is_kept(settings: dict[str, str], faults: range) -> None:
     with start(variables=settings) as process:

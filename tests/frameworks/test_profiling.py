@@ -1,4 +1,5 @@
-"""Facts that backends tell beside results: times of steps and of their parts, settings, interpreter."""
+"""Facts that backends tell beside results: times of steps and of their parts,
+settings, interpreter."""
 
 import os
 import re
@@ -20,9 +21,13 @@ from tests.conftest import AT_LENGTH, FRAMEWORKS, SETTINGS, StartBackend, batch_
 from tests.support import child
 
 BACKENDS = ["numpy", *FRAMEWORKS, "keras:example"]
-DAILY = BACKENDS if AT_LENGTH else [name for name in BACKENDS if name not in ("jax", "keras:example")]
+DAILY = (
+    BACKENDS if AT_LENGTH else [name for name in BACKENDS if name not in ("jax", "keras:example")]
+)
 STEPS, BATCH_SIZE = 8, 32
-TINY = ModelConfig(num_encoder_tokens=3, num_decoder_tokens=4, start_token=0, stop_token=1, latent_dim=4)
+TINY = ModelConfig(
+    num_encoder_tokens=3, num_decoder_tokens=4, start_token=0, stop_token=1, latent_dim=4
+)
 
 
 def fresh(name: str, **runtime: Any) -> BackendProcess:
@@ -42,7 +47,8 @@ def test_the_parts_of_a_step_are_told(backend_of: StartBackend, name: str, tmp_p
 
 
 def requires_products(process: BackendProcess, folder: Path) -> None:
-    """Profile a few steps, of which products take a part, under load too. No file is left where they run."""
+    """Profile a few steps, of which products take a part, under load too.
+    No file is left where they run."""
     few = batch_of(3 * BATCH_SIZE, "float32")
     traced = process.call(child.traced, folder=str(folder), batch=few, batch_size=BATCH_SIZE)
     assert traced.files == []
@@ -51,7 +57,9 @@ def requires_products(process: BackendProcess, folder: Path) -> None:
     assert others > 0
 
 
-def test_copies_that_paddle_makes_outside_its_kernels_are_no_waiting(backend_of: StartBackend) -> None:
+def test_copies_that_paddle_makes_outside_its_kernels_are_no_waiting(
+    backend_of: StartBackend,
+) -> None:
     assert backend_of("paddle", "float32").call(child.part_of_a_copied_view) > 0.5
 
 
@@ -68,11 +76,15 @@ def test_a_moment_of_several_kernels_counts_once() -> None:
 
 def test_keras_trains_without_tensorflows_format_of_profiles(backend_of: StartBackend) -> None:
     missing = "tensorflow.tsl.profiler.protobuf.xplane_pb2"
-    backend_of("keras", "float32").call(child.import_without, module="backends.profiling.keras", missing=missing)
+    backend_of("keras", "float32").call(
+        child.import_without, module="backends.profiling.keras", missing=missing
+    )
 
 
 @pytest.mark.at_length
-def test_tensorflow_has_onednn_unless_the_shell_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tensorflow_has_onednn_unless_the_shell_says_otherwise(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
     with fresh("keras", threads=1) as process:
         assert process.facts.settings["matrix_library"] == "Eigen"
@@ -95,7 +107,10 @@ def test_keras_computes_under_the_engine_that_its_row_names(
     assert process.call(child.variable, name="KERAS_BACKEND") == engine
     facts = process.facts
     assert re.search(version, facts.version)
-    assert (facts.device.lower(), facts.threads, facts.precision) in {("cpu", 1, "float32"), ("cpu:0", 1, "float32")}
+    assert (facts.device.lower(), facts.threads, facts.precision) in {
+        ("cpu", 1, "float32"),
+        ("cpu:0", 1, "float32"),
+    }
     assert facts.settings["jit_compile"] == (engine == "jax")
     requires_products(process, tmp_path)
 
@@ -104,7 +119,8 @@ def test_keras_computes_under_the_engine_that_its_row_names(
 def torch_on_two_threads() -> Iterator[BackendProcess]:
     """A process of torch that has not trained yet, on two threads."""
     cores = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, range(os.cpu_count() or 1))  # a process of `make test` keeps to one core
+    # A process of `make test` keeps to one core.
+    os.sched_setaffinity(0, range(os.cpu_count() or 1))
     try:
         process = fresh("torch", variables=thread_variables(2))
     finally:
@@ -113,16 +129,29 @@ def torch_on_two_threads() -> Iterator[BackendProcess]:
         yield process
 
 
-def test_torch_runs_two_threads(torch_on_two_threads: BackendProcess, backend_of: StartBackend) -> None:
+def test_torch_runs_two_threads(
+    torch_on_two_threads: BackendProcess, backend_of: StartBackend
+) -> None:
     facts = torch_on_two_threads.facts
     assert facts.threads == 2
     assert facts.os_threads > backend_of("torch", "float32").facts.os_threads
 
 
-def test_torch_translates_and_trains_without_its_compiler(torch_on_two_threads: BackendProcess) -> None:
-    batch, state, process = batch_of(2, "float32"), initial_state(model("float32"), 0), torch_on_two_threads
+def test_torch_translates_and_trains_without_its_compiler(
+    torch_on_two_threads: BackendProcess,
+) -> None:
+    batch, state, process = (
+        batch_of(2, "float32"),
+        initial_state(model("float32"), 0),
+        torch_on_two_threads,
+    )
     process.call(child.load, state=state)
-    process.call(decode_greedily, encoder_ids=batch.encoder_ids, encoder_lengths=batch.encoder_lengths, max_length=3)
+    process.call(
+        decode_greedily,
+        encoder_ids=batch.encoder_ids,
+        encoder_lengths=batch.encoder_lengths,
+        max_length=3,
+    )
     process.call(child.steps, state=state, batch=batch, batch_size=2)
     assert "torch._dynamo" not in process.call(child.imported)
     process.call(child.optimizer_of_torch)

@@ -1,4 +1,5 @@
-"""The rules by which every hostile input is judged. Hypothesis searches for an input that breaks one, and shrinks it.
+"""The rules by which every hostile input is judged.
+Hypothesis searches for an input that breaks one, and shrinks it.
 
 - An input is read, or refused by a RosettaError of one printable line.
 - A case takes no longer than its limit.
@@ -26,13 +27,17 @@ HARMED = "harmed"  # file that hostile code would leave in the working folder
 def attack(case: Callable[[random.Random], object], count: int, least: int = 2) -> None:
     """Try `count` cases, each made of a random number generator, and print their outcomes.
 
-    A case returns its outcome as a word, or anything else where an input was read. Raises AssertionError for fewer
-    than `least` different outcomes: an attack whose every input is refused shows nothing.
+    A case returns its outcome as a word, or anything else where an input was read. Raises
+    AssertionError for fewer than `least` different outcomes: an attack whose every input is refused
+    shows nothing.
     """
     outcomes: Counter[str] = Counter()
 
     @settings(
-        max_examples=count, deadline=1000 * CASE_SECONDS, database=None, suppress_health_check=list(HealthCheck)
+        max_examples=count,
+        deadline=1000 * CASE_SECONDS,
+        database=None,
+        suppress_health_check=list(HealthCheck),
     )
     @given(st.randoms(use_true_random=False))
     def tried(rng: random.Random) -> None:

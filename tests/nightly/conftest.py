@@ -11,8 +11,12 @@ MOST_MEMORY = 1 << 30  # bytes above the peak before
 
 
 def peak_memory() -> int:
-    """Return the peak of this process, or of a process that it started and that has ended, in bytes."""
-    return 1024 * max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    """Return the peak of this process, or of a process that it started
+    and that has ended, in bytes."""
+    return 1024 * max(
+        resource.getrusage(who).ru_maxrss
+        for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    )
 
 
 @pytest.fixture(autouse=True)

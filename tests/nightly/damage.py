@@ -17,21 +17,57 @@ from tests.nightly.attack import HARMED
 from tests.support.foreign_files import zipped
 
 Damage = Callable[[bytes, random.Random], bytes]
-LENGTHS = [b"\xff" * 4, b"\xff" * 8, (1 << 31).to_bytes(8, "little"), b"\xff\xff\xff\x0f"]  # as formats have them
+# As formats have them.
+LENGTHS = [b"\xff" * 4, b"\xff" * 8, (1 << 31).to_bytes(8, "little"), b"\xff\xff\xff\x0f"]
 DEPTH = 100_000
-# JSON that takes a value's place: numbers, other types, nesting, long and odd strings, a key twice, no JSON at all.
+# JSON that takes a value's place: numbers, other types, nesting,
+# long and odd strings, a key twice, no JSON at all.
 HOSTILE = "0 -1 1.5 1e400 -1e308 NaN -Infinity 9223372036854775808 1e-320".split()
 HOSTILE += 'null true [] {} [[]] "float64"'.split()
-HOSTILE += ["9" * 5000, "[" * DEPTH + "]" * DEPTH, '{"a": ' * DEPTH + "1" + "}" * DEPTH, "[" + "1," * 20_000 + "1]"]
-HOSTILE += ['""', '"\\u202e\\u009b2J\\n\\r"', '"\\u0000"', '"\\ud800"', '"é\u202e\u2028"', '"\t"', "", "'"]
-HOSTILE += [f'"{"é" * 20_000}"', '"../../etc/passwd"', '{"format": {"format": []}}', '{"a": 1, "a": "2"}']
+HOSTILE += [
+    "9" * 5000,
+    "[" * DEPTH + "]" * DEPTH,
+    '{"a": ' * DEPTH + "1" + "}" * DEPTH,
+    "[" + "1," * 20_000 + "1]",
+]
+HOSTILE += [
+    '""',
+    '"\\u202e\\u009b2J\\n\\r"',
+    '"\\u0000"',
+    '"\\ud800"',
+    '"é\u202e\u2028"',
+    '"\t"',
+    "",
+    "'",
+]
+HOSTILE += [
+    f'"{"é" * 20_000}"',
+    '"../../etc/passwd"',
+    '{"format": {"format": []}}',
+    '{"a": 1, "a": "2"}',
+]
 MARK = "hostile value"
 KEYS = ["", "x", "\x1b[2J\u202e", "é\n" * 100, "__class__", "kind", "version"]
-# Pieces of a text: what separates, ends or combines, for Unicode, Python or an editor; no text; words with a meaning.
+# Pieces of a text: what separates, ends or combines, for Unicode,
+# Python or an editor; no text; words with a meaning.
 ODD = "\u2028|\u2029|\x85|\x0b|\x0c|\x1c|\x1e|\r|\r\n|\x00|\ufeff|\u202e|\x1b[2J".split("|")
 ODD += "\u0958|\ufb1d|👩\u200d🚀".split("|")
-ODD += ["\u0301" * 40, "\U000e0001", "\uffff", "\ud800", "\udc80", "a" * 1100, "\u00a0", *"\t\t\t\n\n\nabcé 犬"]
-ODD += ["9" * 900, "(" * 900, "a " * 200, *"-1 1e308 nan {i} {i+1} * _ [0,0] ( () -> = , \" ' axes order".split()]
+ODD += [
+    "\u0301" * 40,
+    "\U000e0001",
+    "\uffff",
+    "\ud800",
+    "\udc80",
+    "a" * 1100,
+    "\u00a0",
+    *"\t\t\t\n\n\nabcé 犬",
+]
+ODD += [
+    "9" * 900,
+    "(" * 900,
+    "a " * 200,
+    *"-1 1e308 nan {i} {i+1} * _ [0,0] ( () -> = , \" ' axes order".split(),
+]
 PIECES = [text.encode(errors="surrogatepass") for text in ODD]
 PIECES += [b"\xff\xfe", b"\xc3", b"\xf0\x9f", b"\xc0\x80", b"x" * 70_000, b"PK\x03\x04"]
 LARGE = [b"J\xff\xff\xff\x7f", b"J\xff\xff\xff\xff", b"J\x00\x00\x00\x40"]  # numbers in a pickle
@@ -46,7 +82,8 @@ CALLS: list[tuple[str, str, tuple[Any, ...]]] = [  # by a pickle: module, name a
 
 
 def damaged_file(name: str, whole: bytes, rng: random.Random) -> bytes:
-    """Return the content of a file of this name with damage to its bytes, or in the way of its suffix."""
+    """Return the content of a file of this name with damage to its bytes,
+    or in the way of its suffix."""
     return rng.choice([damaged, OF_A_KIND.get(PurePath(name).suffix, damaged)])(whole, rng)
 
 
@@ -57,7 +94,8 @@ def bit_flipped(name: str, whole: bytes, rng: random.Random) -> bytes:
 
 
 def damaged(whole: bytes, rng: random.Random) -> bytes:
-    """Change the bytes one to four times: a piece goes, comes twice, moves, or is another byte or length."""
+    """Change the bytes one to four times: a piece goes, comes twice,
+    moves, or is another byte or length."""
     content = bytearray(whole)
     for _ in range(rng.randint(1, 4)):
         first, second = (rng.randint(0, len(content)) for _ in range(2))
@@ -69,7 +107,8 @@ def damaged(whole: bytes, rng: random.Random) -> bytes:
 
 
 def odd_text(whole: bytes, rng: random.Random) -> bytes:
-    """Replace some words of a text, and what is between words, by odd pieces or by other words of it."""
+    """Replace some words of a text, and what is between words,
+    by odd pieces or by other words of it."""
     words = re.findall(rb"\w+|\W", whole) or [b""]
     for _ in range(rng.choice([1, 3, 30])):
         words[rng.randrange(len(words))] = rng.choice([rng.choice(PIECES), rng.choice(words)])
@@ -77,7 +116,8 @@ def odd_text(whole: bytes, rng: random.Random) -> bytes:
 
 
 def odd_member(whole: bytes, rng: random.Random) -> bytes:
-    """Damage a member of an archive, whose checksum is then right. Each kind of member is as likely as the others."""
+    """Damage a member of an archive, whose checksum is then right.
+    Each kind of member is as likely as the others."""
     with zipfile.ZipFile(io.BytesIO(whole)) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
         method = archive.infolist()[-1].compress_type
@@ -87,9 +127,11 @@ def odd_member(whole: bytes, rng: random.Random) -> bytes:
 
 
 def hostile_pickle(whole: bytes, rng: random.Random) -> bytes:
-    """Give a pickle another size of something, or have it call something, by itself or in a state dict."""
+    """Give a pickle another size of something, or have it call something,
+    by itself or in a state dict."""
     if rng.random() < 0.5:
-        place = rng.choice([match.start() for match in re.finditer(rb"K.", whole, re.DOTALL)])  # numbers of one byte
+        # Numbers of one byte.
+        place = rng.choice([match.start() for match in re.finditer(rb"K.", whole, re.DOTALL)])
         return whole[:place] + rng.choice(LARGE) + whole[place + 2 :]
     module, name, arguments = rng.choice(CALLS)
     call = f"c{module}\n{name}\n".encode() + pickle.dumps(arguments, 2)[2:-1] + b"R"
@@ -98,7 +140,8 @@ def hostile_pickle(whole: bytes, rng: random.Random) -> bytes:
 
 
 def odd_arrays(whole: bytes, rng: random.Random) -> bytes:
-    """Give one to three arrays of safetensors another shape, type, name or number, or take them away."""
+    """Give one to three arrays of safetensors another shape,
+    type, name or number, or take them away."""
     arrays = load(whole)
     for name in rng.sample(sorted(arrays), min(len(arrays), rng.randint(1, 3))):
         array = arrays.pop(name)
@@ -113,15 +156,19 @@ def odd_arrays(whole: bytes, rng: random.Random) -> bytes:
         ]
         if rng.randrange(10):
             arrays[name if rng.randrange(10) else rng.choice(KEYS)] = rng.choice(changed)
-    content = save({name: np.ascontiguousarray(array).reshape(array.shape) for name, array in arrays.items()})
+    content = save(
+        {name: np.ascontiguousarray(array).reshape(array.shape) for name, array in arrays.items()}
+    )
     end = 8 + int.from_bytes(content[:8], "little")
-    shape = [0, *rng.choices([1, 1 << 31, (1 << 63) - 1], k=rng.randint(0, 40))]  # of an array that has no numbers
+    # Of an array that has no numbers.
+    shape = [0, *rng.choices([1, 1 << 31, (1 << 63) - 1], k=rng.randint(0, 40))]
     header = re.sub(rb'"shape":\[0.*?\]', f'"shape":{shape}'.encode(), content[8:end])
     return len(header).to_bytes(8, "little") + header + content[end:]
 
 
 def damaged_json(whole: bytes, rng: random.Random) -> bytes:
-    """Change one or two values of JSON: another or a hostile value, gone, twice, or under another key.
+    """Change one or two values of JSON: another or a hostile value,
+    gone, twice, or under another key.
 
     Hostile values take their places when all else is written, since no writer makes them.
     """
@@ -135,12 +182,16 @@ def damaged_json(whole: bytes, rng: random.Random) -> bytes:
 
 
 def damaged_json_lines(whole: bytes, rng: random.Random) -> bytes:
-    """Damage a line of JSON lines as `damaged_json` does, or have it stand there again, or take it away."""
+    """Damage a line of JSON lines as `damaged_json` does,
+    or have it stand there again, or take it away."""
     lines = whole.splitlines()
-    kinds = [line[:20] for line in lines]  # so that a line of a rare kind is damaged as often as a frequent one
+    # So that a line of a rare kind is damaged as often as a frequent one.
+    kinds = [line[:20] for line in lines]
     place, target = kinds.index(rng.choice(sorted({*kinds}))), rng.randrange(len(lines))
     lines[place] = damaged_json(lines[place], rng)
-    lines[target : target + 1] = rng.choice([[], [lines[target], rng.choice(lines)], *6 * [[lines[target]]]])
+    lines[target : target + 1] = rng.choice(
+        [[], [lines[target], rng.choice(lines)], *6 * [[lines[target]]]]
+    )
     return b"".join(line + b"\n" for line in lines)
 
 
@@ -154,7 +205,9 @@ def _changed(content: Any, rng: random.Random) -> Any:
     place = rng.randrange(len(pairs))
     key, value = pairs[place]
     more = rng.choice(KEYS), rng.choice([value, MARK])
-    pairs[place : place + 1] = rng.choice([[], [more], [(key, value), more], *7 * [[(key, _changed(value, rng))]]])
+    pairs[place : place + 1] = rng.choice(
+        [[], [more], [(key, value), more], *7 * [[(key, _changed(value, rng))]]]
+    )
     return dict(pairs) if isinstance(content, dict) else [value for _, value in pairs]
 
 

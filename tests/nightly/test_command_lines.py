@@ -1,7 +1,7 @@
 """Commands with options and values at random: each is done, or refused in one line.
 
-Everything happens in this process and in a folder of its own. A command that would start a process, download, serve
-or examine the machine is refused there.
+Everything happens in this process and in a folder of its own. A command that would start a process,
+download, serve or examine the machine is refused there.
 """
 
 import os
@@ -23,8 +23,14 @@ from tests.support import measurements, small_run
 from tests.support.program import rosetta
 
 GROUP: Any = typer.main.get_command(app)
-COMMANDS: dict[str, Any] = {name: GROUP.get_command(None, name) for name in GROUP.list_commands(None)}
-NUMBERS = ["", "9" * 30, *"0 1 2 -1 1e3 nan inf -inf 1e-320 0x10 1_000 ½ ٣ 4 0.5 1099511627776".split()]
+COMMANDS: dict[str, Any] = {
+    name: GROUP.get_command(None, name) for name in GROUP.list_commands(None)
+}
+NUMBERS = [
+    "",
+    "9" * 30,
+    *"0 1 2 -1 1e3 nan inf -inf 1e-320 0x10 1_000 ½ ٣ 4 0.5 1099511627776".split(),
+]
 WORDS = ["", " ", "a" * 5000, "\x1b[2J", "\u202e", "a\nb", "\udce9", "$(touch harmed)", "'\""]
 WORDS += "- -- -h 😀 %s%n all".split()
 PATHS = "run pairs.txt a.jsonl none none/a.html . .. / /dev/null run/config.json".split()
@@ -61,11 +67,17 @@ def refused(*arguments: object, **named: object) -> NoReturn:
 
 def line_of(rng: random.Random) -> list[str]:
     """Choose a command, and some options and arguments, seldom those of another command."""
-    words = rng.choice(SENSIBLE).split() if rng.randrange(3) == 0 else [rng.choice([*COMMANDS, "", "-x"])]
+    words = (
+        rng.choice(SENSIBLE).split()
+        if rng.randrange(3) == 0
+        else [rng.choice([*COMMANDS, "", "-x"])]
+    )
     command = COMMANDS.get(words[0], COMMANDS["train"])
     chosen = [parameter for parameter in command.params if parameter.required and len(words) == 1]
     for _ in range(rng.randrange(5)):
-        chosen.append(rng.choice((command if rng.randrange(20) else COMMANDS[rng.choice([*COMMANDS])]).params))
+        chosen.append(
+            rng.choice((command if rng.randrange(20) else COMMANDS[rng.choice([*COMMANDS])]).params)
+        )
     for parameter in chosen:
         kind = parameter.type_descriptor.annotation
         literals = [word for word in get_args(kind) if isinstance(word, str)]
@@ -73,7 +85,11 @@ def line_of(rng: random.Random) -> list[str]:
         option = parameter.param_type_name == "option"
         words += parameter.opts[:1] if option else []
         if not (option and parameter.is_flag) or rng.randrange(20) == 0:
-            words.append(rng.choice(fitting if rng.randrange(5) else rng.choice([NUMBERS, WORDS, PATHS, NAMES])))
+            words.append(
+                rng.choice(
+                    fitting if rng.randrange(5) else rng.choice([NUMBERS, WORDS, PATHS, NAMES])
+                )
+            )
     return words
 
 
@@ -85,12 +101,14 @@ def fill(here: Path) -> None:
     (here / "pairs.txt").write_text("".join(f"{number}\t{number**2}é\n" for number in range(100)))
     (here / "dangling").symlink_to("nothing")
     measurements.written(
-        measurements.measurement(measurements.plan_of(["torch", "paddle"]), rounds=2), here / "a.jsonl"
+        measurements.measurement(measurements.plan_of(["torch", "paddle"]), rounds=2),
+        here / "a.jsonl",
     )
 
 
 def typed(here: Path, words: list[str]) -> str:
-    """Run `rosetta` with these words. Fails unless it is done, or refused in one line or in typer's own lines."""
+    """Run `rosetta` with these words. Fails unless it is done,
+    or refused in one line or in typer's own lines."""
     with chdir(here):
         status, _, error = rosetta(*words)
     assert status in (0, 1, 2), f"status {status} of {words}: {error[:2000]}"
@@ -100,7 +118,9 @@ def typed(here: Path, words: list[str]) -> str:
         assert len(lines) == 1, (words, error[:2000])
         assert error.endswith(lines[0] + "\n"), words
         assert lines[0].isprintable(), words
-    assert {*os.listdir(here.parent)} <= {"here", "lock"}, f"something was written elsewhere by {words}"
+    assert {*os.listdir(here.parent)} <= {"here", "lock"}, (
+        f"something was written elsewhere by {words}"
+    )
     return f"status {status}"
 
 

@@ -1,7 +1,8 @@
-"""Corpora, runs, measurements, records of models and the frameworks' files with damage: each is read or refused.
+"""Corpora, runs, measurements, records of models and the frameworks' files with damage:
+each is read or refused.
 
-Weights, pairs and vocabularies in which a bit has changed must all be refused, or be read as they were. PyTorch's and
-Keras's files are read by a process of the framework, as `convert` reads them.
+Weights, pairs and vocabularies in which a bit has changed must all be refused, or be read as they
+were. PyTorch's and Keras's files are read by a process of the framework, as `convert` reads them.
 """
 
 import json
@@ -63,7 +64,8 @@ class Victim:
 def attack_files(victim: Victim, folder: Path) -> None:
     def copied(file: Path) -> Path:
         """Copy the folder of the victim, and return the path of a file in it."""
-        shutil.rmtree(folder / "copy", ignore_errors=True)  # some file systems wait where a file is overwritten
+        # Some file systems wait where a file is overwritten.
+        shutil.rmtree(folder / "copy", ignore_errors=True)
         return Path(shutil.copytree(folder / "whole", folder / "copy"), file)
 
     def case(rng: random.Random) -> object:
@@ -92,7 +94,9 @@ def files_of(contents: Mapping[str, bytes], folder: Path) -> None:
 
 
 def of_corpus(path: Path) -> None:
-    for side in chain.from_iterable(read_corpus(DataConfig(str(path), 50, skip_bad_lines=True)).pairs):
+    for side in chain.from_iterable(
+        read_corpus(DataConfig(str(path), 50, skip_bad_lines=True)).pairs
+    ):
         assert 0 < len(side) <= LONGEST_SENTENCE
         assert not set(side) & {"\t", "\n"}
         side.encode()
@@ -111,14 +115,17 @@ def of_lines(path: Path) -> None:
 def paddle_files(folder: Path) -> None:
     tensors = layer_tensors(STATE.weights)
     tensors[NAME_TABLE] = {name: name for name in tensors}
-    files_of({f"protocol-{number}.pdparams": pickle.dumps(tensors, number) for number in (2, 4)}, folder)
+    files_of(
+        {f"protocol-{number}.pdparams": pickle.dumps(tensors, number) for number in (2, 4)}, folder
+    )
 
 
 # Runs
 
 
 def unchecked(function: Callable[[Path], object]) -> Callable[[Path], object]:
-    """The function without checksums of a state and of texts, which would find damage before it is looked at."""
+    """The function without checksums of a state and of texts,
+    which would find damage before it is looked at."""
     return patch("common.weights._crc32", lambda *of: None)(
         patch("hashlib.file_digest", lambda *of: sha256())(function)
     )
@@ -137,7 +144,8 @@ def of_run(path: Path) -> None:
 
 
 def as_it_was(path: Path) -> None:
-    """Fail unless the run is read as it was, or refused by the one message of damaged files of ours."""
+    """Fail unless the run is read as it was,
+    or refused by the one message of damaged files of ours."""
     try:
         of_run(path)
     except RosettaError as error:
@@ -156,11 +164,14 @@ def as_it_was(path: Path) -> None:
 def two_records(folder: Path) -> None:
     for side, name in (("left", "torch-block"), ("right", "mended-block")):
         shutil.copytree(DEMO / name, folder / side)
-    write_mapping(folder / "mapping.toml", pair_sides(Side(folder / "left"), Side(folder / "right")))
+    write_mapping(
+        folder / "mapping.toml", pair_sides(Side(folder / "left"), Side(folder / "right"))
+    )
 
 
 def compared(folder: Path, mapping_file: Path | None = None) -> None:
-    """Compare the records, and with a mapping file carry them, too. Errors are as the terminal prints them."""
+    """Compare the records, and with a mapping file carry them, too.
+    Errors are as the terminal prints them."""
     try:
         sides = Side(folder / "left"), Side(folder / "right")
         mapping = read_mapping(mapping_file) if mapping_file else None
@@ -175,7 +186,8 @@ def compared(folder: Path, mapping_file: Path | None = None) -> None:
 
 
 def short_measurements(folder: Path) -> None:
-    """Write committed measurements with two cycles a round; of a benchmark and of a race two rounds."""
+    """Write committed measurements with two cycles a round;
+    of a benchmark and of a race two rounds."""
     contents = {}
     for path in (
         COMMITTED / "demo-1.jsonl",
@@ -204,7 +216,8 @@ def of_measurement_and_another(path: Path) -> None:
 TEXTS = {"pairs.txt": LINES, "pairs.zip": zipped({"_about.txt": b"", "fra.txt": LINES})}
 VICTIMS = {
     "a corpus": Victim(partial(files_of, TEXTS), of_corpus),
-    "sentences": Victim(partial(files_of, {"lines.txt": LINES}), of_lines, least=1),  # all of them are read
+    # All of them are read.
+    "sentences": Victim(partial(files_of, {"lines.txt": LINES}), of_lines, least=1),
     "Paddle": Victim(paddle_files, lambda path: read_paddle([path], MODEL)),
     "a record": Victim(two_records, lambda path: compared(path.parent.parent), "left/*"),
     "a mapping": Victim(two_records, lambda path: compared(path.parent, path), "*.toml"),
@@ -222,8 +235,11 @@ def test_a_damaged_file_is_read_or_refused(folder: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "pattern"), [("torch", "*.pt"), ("keras", "*.h5")])
-def test_a_damaged_file_of_a_framework_is_read_or_refused(folder: Path, name: str, pattern: str) -> None:
-    """HDF5's library reads some damaged files without end. The timeout ends that process; another is started."""
+def test_a_damaged_file_of_a_framework_is_read_or_refused(
+    folder: Path, name: str, pattern: str
+) -> None:
+    """HDF5's library reads some damaged files without end.
+    The timeout ends that process; another is started."""
     process = start(name)
 
     def write(folder: Path) -> None:

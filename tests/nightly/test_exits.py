@@ -1,7 +1,7 @@
 """Exits at each single point of a save; what is there afterwards is the old or the new, and whole.
 
-A point follows each call by which Python may change the disk: opening, writing, syncing, renaming, removing, locking.
-A fork of this process ends there, as if it were killed.
+A point follows each call by which Python may change the disk: opening, writing, syncing, renaming,
+removing, locking. A fork of this process ends there, as if it were killed.
 """
 
 import os
@@ -21,14 +21,19 @@ import pytest
 
 from tests.support.saves import SAVES
 
-# Functions and methods of these names ask the system for a change; other functions of these names are idle points.
-CHANGING = set("open write flush truncate close fsync flock chmod mkdir rmdir unlink remove rename replace".split())
+# Functions and methods of these names ask the system for a change;
+# other functions of these names are idle points.
+CHANGING = set(
+    "open write flush truncate close fsync flock chmod mkdir rmdir unlink remove rename "
+    "replace".split()
+)
 CHANGING.add("fstat")  # which stands for fsync here
 CUT_OFF = 3  # exit status of a process that ended at its point
 
 
 def is_cut_off(point: int, what: Callable[[], object]) -> bool:
-    """Call `what` in a fork that ends at this point, counted from 0. False where the fork ends before.
+    """Call `what` in a fork that ends at this point, counted from 0.
+    False where the fork ends before.
 
     Raises AssertionError for a fork that fails.
     """
@@ -60,14 +65,17 @@ def is_cut_off(point: int, what: Callable[[], object]) -> bool:
 def quick_saves() -> Iterator[None]:
     with (
         patch("common.run.describe_machine", dict),  # asking the processor takes a second
-        patch.object(os, "fsync", os.fstat),  # what was written outlives the process, so no disk is waited for
+        # What was written outlives the process, so no disk is waited for.
+        patch.object(os, "fsync", os.fstat),
     ):
         yield
 
 
 @pytest.mark.parametrize("twice", [False, True], ids=["once", "twice"])
 @pytest.mark.parametrize("name", SAVES)
-def test_a_save_that_is_cut_off_leaves_the_old_or_the_new(name: str, twice: bool, tmp_path: Path) -> None:
+def test_a_save_that_is_cut_off_leaves_the_old_or_the_new(
+    name: str, twice: bool, tmp_path: Path
+) -> None:
     """Twice: the mending after an exit is ended at a random point, too."""
     save, place, rng, outcomes = SAVES[name], tmp_path / "saved", random.Random(0), set()
     for point in count():

@@ -1,7 +1,7 @@
 """Requests of every kind to the page of `rosetta serve`, and bytes that are none.
 
-Each answer has one of HTTP's statuses for a fault of the visitor, comes in time, and has the headers that bind a
-browser; the server says nothing.
+Each answer has one of HTTP's statuses for a fault of the visitor, comes in time, and has the
+headers that bind a browser; the server says nothing.
 """
 
 import random
@@ -14,19 +14,41 @@ from tests.nightly.attack import attack
 from tests.nightly.damage import damaged, odd_text
 from tests.support.visitors import RAW, WHOLE, served, visited
 
-TEXTS = ["", " \t\n", "a" * LONGEST_QUESTION, "é" * (LONGEST_QUESTION + 1), "\x00\x1b[2J", "\u202e\u2028", "<script>"]
-TEXTS += ["犬" * 50, *["Go on.", "Why me?", "Yes!"] * 5, "e\u0301" * 190, "\u0958" * 190, "a" * 5000, "{{ 7 * 7 }}"]
-PATHS = "/ /?a=%s%n /?text=%ff%00 /page.css /page.html /static/../page.py /%2e%2e /%00 //evil.example/ *"
+TEXTS = [
+    "",
+    " \t\n",
+    "a" * LONGEST_QUESTION,
+    "é" * (LONGEST_QUESTION + 1),
+    "\x00\x1b[2J",
+    "\u202e\u2028",
+    "<script>",
+]
+TEXTS += [
+    "犬" * 50,
+    *["Go on.", "Why me?", "Yes!"] * 5,
+    "e\u0301" * 190,
+    "\u0958" * 190,
+    "a" * 5000,
+    "{{ 7 * 7 }}",
+]
+PATHS = (
+    "/ /?a=%s%n /?text=%ff%00 /page.css /page.html /static/../page.py /%2e%2e /%00 //evil.example/ "
+    "*"
+)
 
 
 def request(rng: random.Random) -> bytes:
-    """The bytes of a question as the page would send it, of another request, or of one of these that is damaged."""
+    """The bytes of a question as the page would send it, of another request,
+    or of one of these that is damaged."""
 
     def whole(content: bytes, rng: random.Random) -> bytes:
         return content
 
     question = b"/?text=" + quote(rng.choice(TEXTS)).encode()
-    method, path = rng.choice([b"GET", b"GET", b"HEAD"]), rng.choice([question, question, *PATHS.encode().split()])
+    method, path = (
+        rng.choice([b"GET", b"GET", b"HEAD"]),
+        rng.choice([question, question, *PATHS.encode().split()]),
+    )
     asked = method + WHOLE.removeprefix(b"GET").replace(b"/", path, 1) + b"\r\n"
     sent = rng.choice([asked, asked, asked, rng.choice([*RAW])])
     return rng.choice([whole, whole, odd_text, damaged])(sent, rng)

@@ -1,4 +1,5 @@
-"""The tool for ports: its bundled records made anew, and its recorder on the oldest Python that it is written for."""
+"""The tool for ports: its bundled records made anew,
+and its recorder on the oldest Python that it is written for."""
 
 import re
 import runpy

@@ -31,8 +31,8 @@ from common.weights import ModelState
 
 
 def elsewhere(backend: Backend, emit: Emit, *, named: str, arguments: dict[str, Any]) -> Any:
-    """Call the function named "module:function" of a module that the tests' own process must not import, since it
-    imports a framework."""
+    """Call the function named "module:function" of a module that the tests' own process must not
+    import, since it imports a framework."""
     return resolve_name(named)(backend, emit, **arguments)
 
 
@@ -44,7 +44,8 @@ def import_without(backend: Backend, emit: Emit, *, module: str, missing: str) -
 
 
 def part_of_a_copied_view(backend: Backend, emit: Emit) -> float:
-    """The share of the time under Paddle's profiler in which a transposed view is copied for a product."""
+    """The share of the time under Paddle's profiler
+    in which a transposed view is copied for a product."""
     import paddle
 
     from backends.profiling import paddle as profiling
@@ -75,9 +76,16 @@ def batches_of(batch: Batch, batch_size: int) -> Batches:
 
 
 def steps(
-    backend: Backend, emit: Emit, *, state: ModelState, batch: Batch, batch_size: int, last: int | None = None
+    backend: Backend,
+    emit: Emit,
+    *,
+    state: ModelState,
+    batch: Batch,
+    batch_size: int,
+    last: int | None = None,
 ) -> Steps:
-    """Train on all rows in order, each step being slow enough to be reported; the report of step `last` ends it."""
+    """Train on all rows in order, each step being slow enough to be reported;
+    the report of step `last` ends it."""
     backend.load(state)
     reported: list[tuple[int, float]] = []
 
@@ -90,7 +98,9 @@ def steps(
     return Steps(trained.step_losses, reported)
 
 
-def run_script(backend: Backend, emit: Emit, *, text: str, folder: Path, arguments: list[str]) -> str:
+def run_script(
+    backend: Backend, emit: Emit, *, text: str, folder: Path, arguments: list[str]
+) -> str:
     """Run a script's text in a folder, from which it may import; return what it prints."""
     printed = io.StringIO()
     with (
@@ -147,11 +157,15 @@ def chatter(backend: Backend, emit: Emit) -> None:
     os.write(1, b"\x00\xff garbage on standard output\n" * 100_000)
 
 
-HOSTILE = "out of memory\x1b[2J\x1b]0;title\x07\x9b31m\r\u202e"  # clears a terminal, names its window, and so on
+# Clears a terminal, names its window, and so on.
+HOSTILE = "out of memory\x1b[2J\x1b]0;title\x07\x9b31m\r\u202e"
 
 
-def end(backend: Backend, emit: Emit, *, words: str = HOSTILE, signal: int = 0, status: int = 0) -> None:
-    """Print words and end by a signal or with a status, while a process that was started meanwhile goes on."""
+def end(
+    backend: Backend, emit: Emit, *, words: str = HOSTILE, signal: int = 0, status: int = 0
+) -> None:
+    """Print words and end by a signal or with a status,
+    while a process that was started meanwhile goes on."""
     subprocess.Popen(["sleep", "60"])
     os.write(2, words.encode())
     os.kill(os.getpid(), signal)  # which does nothing where the signal is 0
@@ -172,7 +186,8 @@ def close_socket(backend: Backend, emit: Emit) -> None:
 
 
 def hold(backend: Backend, emit: Emit) -> None:
-    """Let no other thread of the interpreter run for a minute, as Paddle does while it waits for another worker."""
+    """Let no other thread of the interpreter run for a minute,
+    as Paddle does while it waits for another worker."""
     emit(pid=os.getpid())
     ctypes.PyDLL(None).sleep(60)
 
@@ -224,7 +239,9 @@ class Traced:
     files: list[str]  # that profiling left where it was run
 
 
-def trained_and_evaluated(backend: Backend, emit: Emit, *, batch: Batch, batch_size: int) -> tuple[Metrics, Metrics]:
+def trained_and_evaluated(
+    backend: Backend, emit: Emit, *, batch: Batch, batch_size: int
+) -> tuple[Metrics, Metrics]:
     batches = batches_of(batch, batch_size)
     return backend.train(batches, unreported), backend.evaluate(batches)
 
@@ -254,12 +271,15 @@ class Malicious:
 def save(backend: Backend, emit: Emit, *, state: ModelState, folder: Path) -> list[str]:
     """Have the backend write a state into `folder`; returns the files' names."""
     backend.load(state)
-    return convert_in_child.written(folder, partial(native_tool(backend.framework, "write"), backend))
+    return convert_in_child.written(
+        folder, partial(native_tool(backend.framework, "write"), backend)
+    )
 
 
 @dataclass(frozen=True, eq=False)
 class Read:
-    """The state that files hold, or the refusal of them. As an error the refusal would end the process."""
+    """The state that files hold, or the refusal of them.
+    As an error the refusal would end the process."""
 
     state: ModelState | None = None
     refusal: str = ""
@@ -278,7 +298,10 @@ def loaded(backend: Backend, emit: Emit, *, program: str) -> dict[str, Any]:
     names: dict[str, Any] = {}
     exec(program, names)
     api = names["api"]
-    return {name: api.layout(name, api.to_array(weight)) for name, weight in names["model"].named_weights().items()}
+    return {
+        name: api.layout(name, api.to_array(weight))
+        for name, weight in names["model"].named_weights().items()
+    }
 
 
 def refuses_to_save(backend: Backend, emit: Emit, *, run: Path, folder: Path) -> str:
@@ -295,8 +318,15 @@ def refuses_to_save(backend: Backend, emit: Emit, *, run: Path, folder: Path) ->
 
 
 def inheritable(backend: Backend, emit: Emit) -> list[str]:
-    """The targets of descriptors that a program started here would inherit, besides its standard streams."""
-    descriptors = [int(name) for name in os.listdir("/proc/self/fd") if os.path.lexists(f"/proc/self/fd/{name}")]
+    """The targets of descriptors that a program started here would inherit,
+    besides its standard streams."""
+    descriptors = [
+        int(name)
+        for name in os.listdir("/proc/self/fd")
+        if os.path.lexists(f"/proc/self/fd/{name}")
+    ]
     return [
-        os.readlink(f"/proc/self/fd/{number}") for number in descriptors if number > 2 and os.get_inheritable(number)
+        os.readlink(f"/proc/self/fd/{number}")
+        for number in descriptors
+        if number > 2 and os.get_inheritable(number)
     ]

@@ -11,7 +11,10 @@ from backends.interface import Backend, Emit
 
 def save(backend: Backend, emit: Emit, *, folder: str) -> Mapping[str, Any]:
     """Train the example's model and save its weights; slots by canonical names, and `outputs`."""
-    num_encoder_tokens, num_decoder_tokens = backend.config.num_encoder_tokens, backend.config.num_decoder_tokens
+    num_encoder_tokens, num_decoder_tokens = (
+        backend.config.num_encoder_tokens,
+        backend.config.num_decoder_tokens,
+    )
     latent_dim = backend.config.latent_dim
     keras.utils.set_random_seed(5)
 
@@ -32,12 +35,22 @@ def save(backend: Backend, emit: Emit, *, folder: str) -> Mapping[str, Any]:
     encoder_input_data = rng.random((6, 4, num_encoder_tokens), np.float32)
     decoder_input_data = rng.random((6, 5, num_decoder_tokens), np.float32)
     decoder_target_data = rng.random((6, 5, num_decoder_tokens), np.float32)
-    model.fit([encoder_input_data, decoder_input_data], decoder_target_data, batch_size=2, epochs=1, verbose=0)
+    model.fit(
+        [encoder_input_data, decoder_input_data],
+        decoder_target_data,
+        batch_size=2,
+        epochs=1,
+        verbose=0,
+    )
     model.save_weights(f"{folder}/s2s_model.weights.h5")
 
     layers = {"encoder": encoder.cell, "decoder": decoder_lstm.cell, "dense": decoder_dense}
-    variables = {f"{role}/{v.name}": v for role, layer in layers.items() for v in layer.trainable_variables}
-    slots = dict(zip([v.path for v in model.trainable_variables], model.optimizer.variables[2:], strict=True))
+    variables = {
+        f"{role}/{v.name}": v for role, layer in layers.items() for v in layer.trainable_variables
+    }
+    slots = dict(
+        zip([v.path for v in model.trainable_variables], model.optimizer.variables[2:], strict=True)
+    )
     arrays = {f"slot {name}": np.array(slots[v.path]) for name, v in variables.items()}
     outputs = model.predict([encoder_input_data, decoder_input_data], verbose=0)
     return arrays | {"x": encoder_input_data, "y": decoder_input_data, "outputs": outputs}

@@ -23,11 +23,14 @@ class Translator(nn.Layer):
         return self.dense(self.decoder(y, self.encoder(x)[1])[0])
 
 
-def save(backend: Backend, emit: Emit, *, folder: str, optimizer: str, protocol: int = 4) -> Mapping[str, Any]:
-    """A trained Translator in model.pdparams, its optimizer in model.pdopt; weights by name, slots, and `outputs`.
+def save(
+    backend: Backend, emit: Emit, *, folder: str, optimizer: str, protocol: int = 4
+) -> Mapping[str, Any]:
+    """A trained Translator in model.pdparams, its optimizer in model.pdopt;
+    weights by name, slots, and `outputs`.
 
-    The optimizer is "all" for one over all parameters, "first" for one that leaves the second biases as they are,
-    "none" for one that took no step, or "adam".
+    The optimizer is "all" for one over all parameters, "first" for one that leaves the second
+    biases as they are, "none" for one that took no step, or "adam".
     """
     config = backend.config
     paddle.seed(5)
@@ -35,10 +38,15 @@ def save(backend: Backend, emit: Emit, *, folder: str, optimizer: str, protocol:
     for lstm in (model.encoder, model.decoder):  # Paddle begins with zeros
         nn.initializer.Uniform(-0.5, 0.5)(lstm.bias_ih_l0)
         nn.initializer.Uniform(-0.5, 0.5)(lstm.bias_hh_l0)
-    trained = [p for name, p in model.named_parameters() if optimizer != "first" or "bias_hh" not in name]
+    trained = [
+        p for name, p in model.named_parameters() if optimizer != "first" or "bias_hh" not in name
+    ]
     kind = paddle.optimizer.Adam if optimizer == "adam" else paddle.optimizer.RMSProp
     rmsprop = kind(1e-2, parameters=trained)
-    x, y = paddle.rand((3, 4, config.num_encoder_tokens)), paddle.rand((3, 5, config.num_decoder_tokens))
+    x, y = (
+        paddle.rand((3, 4, config.num_encoder_tokens)),
+        paddle.rand((3, 5, config.num_decoder_tokens)),
+    )
     if optimizer != "none":
         for _ in range(2):
             model.clear_gradients()
@@ -56,7 +64,11 @@ def save(backend: Backend, emit: Emit, *, folder: str, optimizer: str, protocol:
 def opens(backend: Backend, emit: Emit, *, paths: list[str]) -> Mapping[str, Any]:
     """A weight and its slot as Paddle itself reads our files."""
     model, optimizer = (paddle.load(path) for path in paths)
-    fresh = Seq2Seq(backend.config.num_encoder_tokens, backend.config.num_decoder_tokens, backend.config.latent_dim)
+    fresh = Seq2Seq(
+        backend.config.num_encoder_tokens,
+        backend.config.num_decoder_tokens,
+        backend.config.latent_dim,
+    )
     missing, unexpected = fresh.set_state_dict(model)
     assert not missing, missing
     assert not unexpected, unexpected

@@ -26,10 +26,11 @@ class Translator(nn.Module):
 
 
 def save(backend: Backend, emit: Emit, *, folder: str, optimizer: str) -> Mapping[str, Any]:
-    """A trained Translator in model.pt, its optimizer in optimizer.pt; its weights by name, slots, and `outputs`.
+    """A trained Translator in model.pt, its optimizer in optimizer.pt;
+    its weights by name, slots, and `outputs`.
 
-    The optimizer is "all" for one over all parameters, "first" for one that leaves the second biases as they are,
-    "none" for one that took no step, or "adam".
+    The optimizer is "all" for one over all parameters, "first" for one that leaves the second
+    biases as they are, "none" for one that took no step, or "adam".
     """
     config = backend.config
     torch.manual_seed(5)
@@ -54,11 +55,18 @@ def save(backend: Backend, emit: Emit, *, folder: str, optimizer: str) -> Mappin
 
 
 def opens(backend: Backend, emit: Emit, *, paths: list[str]) -> Mapping[str, Any]:
-    """A weight and its slot as torch's own model and optimizer have them from our files, and train on with them."""
+    """A weight and its slot as torch's own model and optimizer have them from our files,
+    and train on with them."""
     model, optimizer = (torch.load(path, weights_only=True) for path in paths)
-    fresh = Seq2Seq(backend.config.num_encoder_tokens, backend.config.num_decoder_tokens, backend.config.latent_dim)
+    fresh = Seq2Seq(
+        backend.config.num_encoder_tokens,
+        backend.config.num_decoder_tokens,
+        backend.config.latent_dim,
+    )
     fresh.load_state_dict(model)
-    trained = [parameter for name, parameter in fresh.named_parameters() if not name.endswith("bias_hh_l0")]
+    trained = [
+        parameter for name, parameter in fresh.named_parameters() if not name.endswith("bias_hh_l0")
+    ]
     rmsprop = torch.optim.RMSprop(trained)
     rmsprop.load_state_dict(optimizer)
     fresh.dense.weight.square().sum().backward()
@@ -71,7 +79,11 @@ def opens(backend: Backend, emit: Emit, *, paths: list[str]) -> Mapping[str, Any
 def save_other(backend: Backend, emit: Emit, *, folder: str) -> list[str]:
     """State dicts that are no model of ours: each file's name says why."""
     config = backend.config
-    sizes = source, target, hidden = config.num_encoder_tokens, config.num_decoder_tokens, config.latent_dim
+    sizes = source, target, hidden = (
+        config.num_encoder_tokens,
+        config.num_decoder_tokens,
+        config.latent_dim,
+    )
     good = Translator(*sizes).state_dict()
     huge = torch.zeros(1).expand(1 << 20, 1 << 20)  # four bytes on disk
     contents: dict[str, Any] = {

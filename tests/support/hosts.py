@@ -1,4 +1,5 @@
-"""Two hosts on this machine: network namespaces joined by a cable (iproute2, veth), where the system allows them."""
+"""Two hosts on this machine: network namespaces joined by a cable (iproute2,
+veth), where the system allows them."""
 
 import os
 import shutil
@@ -21,18 +22,27 @@ class Host:
         """Run a command there, with these variables besides those of this program."""
         pipe, environment = subprocess.PIPE, os.environ | variables
         given = [*self.prefix, *map(str, command)]
-        return subprocess.Popen(given, cwd=cwd, env=environment, stdout=pipe, stderr=pipe, text=True)
+        return subprocess.Popen(
+            given, cwd=cwd, env=environment, stdout=pipe, stderr=pipe, text=True
+        )
 
 
 def _ip(arguments: str) -> bool:
-    return subprocess.run(["ip", *arguments.split()], capture_output=True, check=False).returncode == 0
+    return (
+        subprocess.run(["ip", *arguments.split()], capture_output=True, check=False).returncode == 0
+    )
 
 
 @contextmanager
 def two_hosts() -> Iterator[list[Host]]:
-    """Yield hosts that reach each other and nothing else. Skips the test where the system allows none."""
+    """Yield hosts that reach each other and nothing else.
+    Skips the test where the system allows none."""
     left, right = (f"rosetta-{os.getpid()}-{number}" for number in (1, 2))
-    steps = [f"netns add {left}", f"netns add {right}", f"-n {left} link add eth0 type veth peer eth0 netns {right}"]
+    steps = [
+        f"netns add {left}",
+        f"netns add {right}",
+        f"-n {left} link add eth0 type veth peer eth0 netns {right}",
+    ]
     hosts = []
     for name, address in ((left, "10.0.0.1"), (right, "10.0.0.2")):
         steps += [f"-n {name} address add {address}/24 dev eth0"]

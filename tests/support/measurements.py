@@ -1,4 +1,5 @@
-"""Measurements: with known answers, as if every step took just so long; those of docs/benchmark; and a hostile one.
+"""Measurements: with known answers, as if every step took just so long;
+those of docs/benchmark; and a hostile one.
 
 The first are built in memory; `written` puts one into a file.
 """
@@ -53,10 +54,16 @@ SECONDS = {"keras:example": 0.10, "keras": 0.09, "paddle": 0.08, "torch": 0.06} 
 CYCLES = 4
 STEPS = 7  # timed in a turn
 LEAD = 8  # steps of a turn that do not count
-SHOWN = [ShownSentence("It is red.", ["C'est rouge."], False), ShownSentence("Is it red?", ["Est-ce rouge ?"], True)]
+SHOWN = [
+    ShownSentence("It is red.", ["C'est rouge."], False),
+    ShownSentence("Is it red?", ["Est-ce rouge ?"], True),
+]
 TRAINING_ROWS = 640
 # What helps each framework, on whatever machine the tests run.
-HELPED = {"torch": {"GLIBC_TUNABLES": "glibc.malloc.arena_max=1"}, "paddle": {"FLAGS_paddle_num_threads": "2"}}
+HELPED = {
+    "torch": {"GLIBC_TUNABLES": "glibc.malloc.arena_max=1"},
+    "paddle": {"FLAGS_paddle_num_threads": "2"},
+}
 CHARACTERS: dict[Work, int] = {"batch": 2000, "alone": 40}  # that a call puts out
 
 MACHINE = Machine(
@@ -69,8 +76,12 @@ MACHINE = Machine(
     versions={"torch": OF_FRAMEWORK},
 )
 COMMITTED, RACING = PROJECT / "docs" / "benchmark", PROJECT / "docs" / "racing"
-# HTML, a table's line, code, a link, a mention, an address, and what writes over a terminal or turns a line round.
-HOSTILE = "<img src=x onerror=alert(1)>|`**a**`[b](http://e.vil)@you #1 www.e.vil\u2028\u202e\x1b[31m\n---\n# c"
+# HTML, a table's line, code, a link, a mention, an address,
+# and what writes over a terminal or turns a line round.
+HOSTILE = (
+    "<img src=x onerror=alert(1)>|`**a**`[b](http://e.vil)@you #1 "
+    "www.e.vil\u2028\u202e\x1b[31m\n---\n# c"
+)
 
 Kind = TypeVar("Kind", bound=Line)
 
@@ -88,7 +99,8 @@ class Noise:
 
 
 QUIET = Noise()
-# As on a shared machine with two cores: a round's ratio of two rows has a standard deviation of about 4 %.
+# As on a shared machine with two cores:
+# a round's ratio of two rows has a standard deviation of about 4 %.
 RESTLESS = Noise(process=0.027, turn=0.01, step=0.02, drift=0.02, outliers=0.02, slow_turns=0.03)
 
 
@@ -101,7 +113,9 @@ def plan_of(
     axes: Any = (),
 ) -> Plan:
     """A plan of these backends on the default corpus, two threads each."""
-    with patch.object(plans, "tuned_variables", lambda framework, threads, tuning: HELPED.get(framework, {})):
+    with patch.object(
+        plans, "tuned_variables", lambda framework, threads, tuning: HELPED.get(framework, {})
+    ):
         rows = rows_of(list(names), dict(axes), 2)
     data, settings = DataConfig(split="grouped"), TrainConfig(seed=seed)
     training = Training(data, settings, 256, "cpu", 2, baseline, axes=dict(axes))
@@ -119,13 +133,17 @@ def measurement(
 ) -> Measurement:
     """`seconds` a step by backend, in either lane.
 
-    The rows decode in the last rounds, of which there are `decoding`. In the cycles named in `busy`, by round from 1
-    and place from 0, half a core is at work elsewhere.
+    The rows decode in the last rounds, of which there are `decoding`. In the cycles named in
+    `busy`, by round from 1 and place from 0, half a core is at work elsewhere.
     """
     plan = plan or plan_of(seconds)
     rng = np.random.default_rng(seed)
-    corpus = Text("0" * 64, TRAINING_ROWS, "the weights of the bundled run after 30 epochs", "1" * 64, SHOWN)
-    head = Head(machine=MACHINE, started=datetime(2026, 7, 1, 10, tzinfo=UTC), plan=plan, text=corpus)
+    corpus = Text(
+        "0" * 64, TRAINING_ROWS, "the weights of the bundled run after 30 epochs", "1" * 64, SHOWN
+    )
+    head = Head(
+        machine=MACHINE, started=datetime(2026, 7, 1, 10, tzinfo=UTC), plan=plan, text=corpus
+    )
     bench = Measurement(Path("made.jsonl"), head)
     numbers = [*range(len(plan.rows))]
     for n, row in enumerate(plan.rows):
@@ -150,11 +168,16 @@ def measurement(
             if (number, place) in busy:
                 turns = [msgspec.structs.replace(taken, others=0.5, tries=4) for taken in turns]
             cycles.append(turns)
-        starts = [Start(n, 2.5, WarmUp(1.0, [0.1] * 4, 600_000_000), facts(plan.rows[n])) for n in numbers]
+        starts = [
+            Start(n, 2.5, WarmUp(1.0, [0.1] * 4, 600_000_000), facts(plan.rows[n])) for n in numbers
+        ]
         bench.lines.append(Round(number, "training", starts, cycles, 60.0))
         decoders = [n for n in numbers if lookup(plan.rows[n].backend).decodes_batches]
         if number > rounds - decoding and decoders:  # they decode as fast as they train
-            calls = [10 * seconds[plan.rows[n].backend] * np.exp(rng.normal(0, noise.turn)) for n in decoders]
+            calls = [
+                10 * seconds[plan.rows[n].backend] * np.exp(rng.normal(0, noise.turn))
+                for n in decoders
+            ]
             for work, characters in CHARACTERS.items():
                 timed = zip(decoders, calls, strict=True)
                 turns = [turn(n, [float(call)] * 3, 0, characters) for n, call in timed]
@@ -183,7 +206,9 @@ def facts(row: Row) -> BackendFacts:
 
 
 def certificate(passed: bool = True, version: str = OF_FRAMEWORK) -> Certificate:
-    return Certificate(version, "numpy 2.0 float64", passed, {"forward": StageResult(1e-7, 1e-6, passed)})
+    return Certificate(
+        version, "numpy 2.0 float64", passed, {"forward": StageResult(1e-7, 1e-6, passed)}
+    )
 
 
 def decoded(number: int, row: Row) -> Decoded:
@@ -191,7 +216,13 @@ def decoded(number: int, row: Row) -> Decoded:
     sentences = ["C'est rouge.", "Est-ce rouge ?"]
     if not lookup(row.backend).decodes_batches:
         return Decoded(number, sentences, 0, None)
-    scores = Scores(chrf=61.0, chrf_signature="nrefs:var", exact_match=0.2, character_error_rate=0.3, sentences=140)
+    scores = Scores(
+        chrf=61.0,
+        chrf_signature="nrefs:var",
+        exact_match=0.2,
+        character_error_rate=0.3,
+        sentences=140,
+    )
     return Decoded(number, sentences, 100, scores)
 
 
@@ -203,8 +234,11 @@ def written(bench: Measurement, path: Path) -> Measurement:
     return Measurement.read(path)
 
 
-def changed(bench: Measurement, kind: type[Kind], change: Callable[[Kind], Line | None]) -> Measurement:
-    """The measurement with each line of a kind as `change` makes it; without it where that is None."""
+def changed(
+    bench: Measurement, kind: type[Kind], change: Callable[[Kind], Line | None]
+) -> Measurement:
+    """The measurement with each line of a kind as `change` makes it;
+    without it where that is None."""
     lines = [change(line) if isinstance(line, kind) else line for line in bench.lines]
     return replace(bench, lines=[line for line in lines if line is not None])
 
@@ -220,7 +254,8 @@ def each_turn(bench: Measurement, change: Callable[[Round, Turn], Turn]) -> Meas
 
 
 def slowed(bench: Measurement, factor: float, label: str = "") -> Measurement:
-    """The measurement with every step and call of a row, or of all rows, taking `factor` times as long."""
+    """The measurement with every step and call of a row, or of all rows,
+    taking `factor` times as long."""
 
     def change(_: Round, old: Turn) -> Turn:
         if label and bench.plan.rows[old.row].label != label:
@@ -243,7 +278,8 @@ def committed(name: str) -> Measurement:
 
 
 def hostile(path: Path) -> Measurement:
-    """The committed measurement with a hostile text wherever a stranger could write one, saved at `path`."""
+    """The committed measurement with a hostile text wherever a stranger could write one,
+    saved at `path`."""
     bench = committed("demo-1")
     text, shown = bench.path.read_text(encoding="utf-8"), bench.head.text.shown[0]
     words = ["torch", "flushed", "cpu", shown.source, shown.references[0]]

@@ -1,7 +1,7 @@
 """Install the browser that the tests need. `make test` does this after its set-up.
 
-apt-get installs it for root and for users of sudo without a password; for others playwright downloads it. If neither
-does, the program ends with status 2.
+apt-get installs it for root and for users of sudo without a password; for others playwright
+downloads it. If neither does, the program ends with status 2.
 """
 
 import os
@@ -16,9 +16,10 @@ IS_ROOT = os.geteuid() == 0
 # Waits for others that install, and not for a network that is not there.
 APT = f"{'' if IS_ROOT else 'sudo -n '}env DEBIAN_FRONTEND=noninteractive apt-get -qq"
 APT += " -o DPkg::Lock::Timeout=300 -o Acquire::Retries=0"
+WITH_DEPS = "--with-deps " if IS_ROOT else ""
 INSTALL = (  # one after the other, until there is a browser
     f"{APT} update && {APT} install --yes --no-install-recommends chromium",
-    f"{sys.executable} -m playwright install --no-shell {'--with-deps ' if IS_ROOT else ''}chromium",
+    f"{sys.executable} -m playwright install --no-shell {WITH_DEPS}chromium",
 )
 
 
@@ -36,8 +37,11 @@ def starts(path: str) -> bool:
 
 
 def browser() -> str | None:
-    """The path of a browser that starts: of one on the PATH, or else of one that playwright has downloaded."""
-    downloaded = sorted(map(str, playwright_folder().glob("chromium-*/chrome-linux*/chrome")), reverse=True)
+    """The path of a browser that starts: of one on the PATH,
+    or else of one that playwright has downloaded."""
+    downloaded = sorted(
+        map(str, playwright_folder().glob("chromium-*/chrome-linux*/chrome")), reverse=True
+    )
     paths = [*filter(None, map(shutil.which, BROWSERS)), *downloaded]
     return next(filter(starts, paths), None)
 
@@ -50,7 +54,10 @@ def main() -> None:
             print(f"Installing chromium for the tests; this takes a minute: {command}", flush=True)
             subprocess.run(command, shell=True)
     if browser() is None:
-        print("The tests need chromium. Try as root: apt-get update && apt-get install chromium", file=sys.stderr)
+        print(
+            "The tests need chromium. Try as root: apt-get update && apt-get install chromium",
+            file=sys.stderr,
+        )
         sys.exit(2)
 
 

@@ -1,4 +1,5 @@
-"""Mistakes that can be planted in any framework: tables of the methods and functions that each of them changes.
+"""Mistakes that can be planted in any framework:
+tables of the methods and functions that each of them changes.
 
 A change takes the backend, what it takes the place of, and the arguments of that.
 """
@@ -33,7 +34,8 @@ def entry_of(planted: str) -> Entry:
 
 
 class Planted(Backend):
-    """A backend with a mistake. It has a model file of its own, since others in the process keep theirs."""
+    """A backend with a mistake. It has a model file of its own,
+    since others in the process keep theirs."""
 
     def __init__(self, name: str, file: Any, *rest: Any) -> None:
         if functions := FUNCTIONS.get(name):
@@ -94,7 +96,9 @@ def _swapped(arrays: Arrays) -> Arrays:
         i, f, c, o = np.split(array, 4, axis=-1)
         return np.concatenate([i, c, f, o], axis=-1)
 
-    return {name: array if name.startswith("dense/") else swap(array) for name, array in arrays.items()}
+    return {
+        name: array if name.startswith("dense/") else swap(array) for name, array in arrays.items()
+    }
 
 
 def transposed(backend: Backend, load: Change, state: ModelState) -> None:
@@ -152,22 +156,31 @@ def epsilon_outside(backend: Backend, train_step: Change, batch: Any) -> Any:
 
 
 def weights_of_the_first_step(backend: Any, train_step: Change, batch: Any) -> Any:
-    """A compiled step that finds the model outside of its arguments has its first weights as constants."""
+    """A compiled step that finds the model outside of its arguments
+    has its first weights as constants."""
     backend.first = vars(backend).get("first") or backend.dump()
     now = backend.dump()
     backend.load(ModelState(backend.first.weights, now.mean_squares))
-    return _stepped(backend, batch, lambda slot: np.sqrt(slot + backend.train_config.epsilon), now.weights)
+    return _stepped(
+        backend, batch, lambda slot: np.sqrt(slot + backend.train_config.epsilon), now.weights
+    )
 
 
 def _stepped(
-    backend: Backend, batch: Any, root: Callable[[np.ndarray], np.ndarray], weights: Arrays | None = None
+    backend: Backend,
+    batch: Any,
+    root: Callable[[np.ndarray], np.ndarray],
+    weights: Arrays | None = None,
 ) -> Any:
-    """A step of RMSprop from the backend's weights, or by their gradients from others, with another `root`."""
+    """A step of RMSprop from the backend's weights,
+    or by their gradients from others, with another `root`."""
     loss, counts, tensors = backend.file.gradients(backend.model, batch)
     gradients, state, settings = backend._arrays(tensors), backend.dump(), backend.train_config
     slots = _decayed(state.mean_squares, gradients, settings.rho)
     stepped = {
-        name: (weight - settings.learning_rate * gradients[name] / root(slots[name])).astype(weight.dtype)
+        name: (weight - settings.learning_rate * gradients[name] / root(slots[name])).astype(
+            weight.dtype
+        )
         for name, weight in (weights or state.weights).items()
     }
     backend.load(ModelState(stepped, slots))
@@ -183,7 +196,9 @@ def biases_step_twice(backend: Backend, train_step: Change, batch: Any) -> Any:
     before = backend.dump().weights
     result = train_step(batch)
     state = backend.dump()
-    twice = {name: 2 * state.weights[name] - before[name] for name in ("encoder/bias", "decoder/bias")}
+    twice = {
+        name: 2 * state.weights[name] - before[name] for name in ("encoder/bias", "decoder/bias")
+    }
     backend.load(ModelState(state.weights | twice, state.mean_squares))
     return result
 
@@ -197,7 +212,9 @@ def with_rates(**rates: float) -> Change:
     """An optimizer that has these constants, whatever is asked."""
 
     def made(backend: Backend, kind: Change, model: Any, *given: float) -> Any:
-        return kind(model, **dict(zip(("learning_rate", "rho", "epsilon"), given, strict=True)) | rates)
+        return kind(
+            model, **dict(zip(("learning_rate", "rho", "epsilon"), given, strict=True)) | rates
+        )
 
     return made
 
@@ -206,7 +223,8 @@ def with_rates(**rates: float) -> Change:
 
 
 def weighed_as_a_whole(backend: Backend, evaluate: Change, batches: Batches) -> Metrics:
-    """The sum of a batch's loss is its mean times the positions of the first batch, which has more."""
+    """The sum of a batch's loss is its mean times the positions of the first batch,
+    which has more."""
     counted = evaluate(batches)
     return replace(counted, loss_sums=counted.step_losses * counted.weight_sums[0])
 
@@ -285,14 +303,18 @@ def far_logits_clipped(backend: Backend, loss_of: Change, logits: Any, batch: An
 def attends(**changes: Change) -> Change:
     """Other queries, values or masks, each made of the right one."""
 
-    def attention(backend: Backend, made: Change, queries: Array, values: Array, mask: Array) -> None:
+    def attention(
+        backend: Backend, made: Change, queries: Array, values: Array, mask: Array
+    ) -> None:
         given = {"queries": queries, "values": values, "mask": mask}
         made(**given | {name: change(given[name]) for name, change in changes.items()})
 
     return attention
 
 
-def softmax_over_queries(backend: Backend, made: Change, queries: Array, values: Array, mask: Array) -> None:
+def softmax_over_queries(
+    backend: Backend, made: Change, queries: Array, values: Array, mask: Array
+) -> None:
     made(queries, values, mask)
     (attention,) = made.args
     exponentials = np.exp(queries @ values.swapaxes(1, 2)) * mask[:, None]
@@ -309,16 +331,22 @@ def keys_not_taught(backend: Backend, backward: Change, d_contexts: Array) -> tu
     return backward(d_contexts)[0], attention.weights.swapaxes(1, 2) @ d_contexts
 
 
-def queries_not_taught(backend: Backend, backward: Change, d_contexts: Array) -> tuple[Array, Array]:
+def queries_not_taught(
+    backend: Backend, backward: Change, d_contexts: Array
+) -> tuple[Array, Array]:
     d_queries, d_values = backward(d_contexts)
     return 0 * d_queries, d_values
 
 
-def softmax_not_centred(backend: Backend, backward: Change, d_contexts: Array) -> tuple[Array, Array]:
+def softmax_not_centred(
+    backend: Backend, backward: Change, d_contexts: Array
+) -> tuple[Array, Array]:
     """The derivative of an exponential in place of a softmax's."""
     (attention,) = backward.args
     d_scores = attention.weights * (d_contexts @ attention.values.swapaxes(1, 2))
-    d_values = attention.weights.swapaxes(1, 2) @ d_contexts + d_scores.swapaxes(1, 2) @ attention.queries
+    d_values = (
+        attention.weights.swapaxes(1, 2) @ d_contexts + d_scores.swapaxes(1, 2) @ attention.queries
+    )
     return d_scores @ attention.values, d_values
 
 
@@ -328,7 +356,9 @@ def outputs_one_off(backend: Backend, start: Change, *arguments: Any) -> Any:
     return *states, np.roll(encoder_outputs, 1, axis=1), mask
 
 
-def state_one_step_behind(backend: Backend, step: Change, model: Any, data: Any, *states: Any) -> Any:
+def state_one_step_behind(
+    backend: Backend, step: Change, model: Any, data: Any, *states: Any
+) -> Any:
     logits, _, *later = step(model, data, *states)
     return logits, states[0], *later
 
@@ -349,10 +379,16 @@ def outputs_detached(backend: Backend, encode: Change, *arguments: Any) -> Any:
 
 
 OF_ATTENTION: dict[str, Changes] = {
-    "MaskOneOff": {"Attention.__init__": attends(mask=lambda mask: np.maximum(mask, np.roll(mask, 1, axis=1)))},
+    "MaskOneOff": {
+        "Attention.__init__": attends(mask=lambda mask: np.maximum(mask, np.roll(mask, 1, axis=1)))
+    },
     "MaskForgotten": {"Attention.__init__": attends(mask=np.ones_like)},
-    "ScaledByUnits": {"Attention.__init__": attends(queries=lambda queries: queries / queries.shape[-1] ** 0.5)},
-    "AttendsBeforeTheStep": {"Attention.__init__": attends(queries=lambda queries: np.roll(queries, 1, axis=1))},
+    "ScaledByUnits": {
+        "Attention.__init__": attends(queries=lambda queries: queries / queries.shape[-1] ** 0.5)
+    },
+    "AttendsBeforeTheStep": {
+        "Attention.__init__": attends(queries=lambda queries: np.roll(queries, 1, axis=1))
+    },
     "SoftmaxOverQueries": {"Attention.__init__": softmax_over_queries},
     "ContextFirst": {"Seq2Seq.dense": context_first},
     "KeysNotTaught": {"Attention.backward": keys_not_taught},
@@ -372,7 +408,9 @@ OF_ATTENTION: dict[str, Changes] = {
 def heads_attend(change: Callable[..., dict[str, Array]]) -> Change:
     """Other keys or another mask, made of the right ones by a function of the layer."""
 
-    def attend(backend: Backend, call: Change, inputs: Array, keys: Array, values: Array, mask: Array) -> Array:
+    def attend(
+        backend: Backend, call: Change, inputs: Array, keys: Array, values: Array, mask: Array
+    ) -> Array:
         given = {"keys": keys, "values": values, "mask": mask}
         return call(inputs, **given | change(call.args[0], **given))
 
@@ -408,7 +446,9 @@ def heads_interleaved(backend: Backend, split: Change, tensor: Array) -> Array:
     return tensor.reshape(*tensor.shape[:2], -1, layer.num_heads).transpose(0, 3, 1, 2)
 
 
-def positions_one_off(backend: Backend, embed: Change, characters: Array, positions: Array) -> Array:
+def positions_one_off(
+    backend: Backend, embed: Change, characters: Array, positions: Array
+) -> Array:
     return embed(characters, np.roll(positions, 1, axis=-1))
 
 
@@ -417,7 +457,10 @@ def epsilon_of_torch(backend: Backend, normalize: Change, inputs: Array) -> Arra
     normalize(inputs)
     (norm,) = normalize.args
     deviation = np.sqrt(norm.deviation**2 - 1e-3 + 1e-5)
-    return norm.normalized * (norm.deviation / deviation) * norm.weights["gamma"] + norm.weights["beta"]
+    return (
+        norm.normalized * (norm.deviation / deviation) * norm.weights["gamma"]
+        + norm.weights["beta"]
+    )
 
 
 def tied(backend: Backend, made: Change, *sizes: int) -> None:
@@ -449,7 +492,9 @@ def relu_not_derived(backend: Backend, backward: Change, d_outputs: Array) -> Ar
     return d_sums + layer.hidden.backward(layer.projection.backward(d_sums))
 
 
-def new_keys_not_taught(backend: Backend, backward: Change, d_keys: Array, d_values: Array) -> Array:
+def new_keys_not_taught(
+    backend: Backend, backward: Change, d_keys: Array, d_values: Array
+) -> Array:
     return backward(0 * d_keys, d_values)
 
 
@@ -494,7 +539,11 @@ def fed(**changes: Callable[[Any], Any]) -> Changes:
 def weights_of_the_batch_before(backend: Any, tensors: Change, batch: Batch) -> Any:
     """A buffer that is filled only when its shape changes."""
     given = tensors(batch)
-    kept = vars(backend).setdefault("kept", {}).setdefault(given.target_weights.shape, given.target_weights)
+    kept = (
+        vars(backend)
+        .setdefault("kept", {})
+        .setdefault(given.target_weights.shape, given.target_weights)
+    )
     return given._replace(target_weights=kept)
 
 
@@ -508,15 +557,23 @@ def of_the_batch_before(backend: Any, tensors: Change, batch: Batch) -> Any:
 # Seen at the stage "tensors", the latter where padding is masked alone.
 FED: dict[str, Changes] = {
     "TeacherForcingOffByOne": fed(decoder_input_data=lambda given: given.decoder_target_data),
-    "InputsOneStepOff": fed(decoder_input_data=lambda given: np.roll(given.decoder_input_data, 1, axis=1)),
+    "InputsOneStepOff": fed(
+        decoder_input_data=lambda given: np.roll(given.decoder_input_data, 1, axis=1)
+    ),
     "TargetIdsOfInputs": fed(decoder_target_ids=lambda given: given.decoder_input_data.argmax(-1)),
     "SourcesReversed": fed(encoder_input_data=lambda given: given.encoder_input_data[:, ::-1]),
-    "BatchTransposed": fed(encoder_input_data=lambda given: given.encoder_input_data.swapaxes(0, 1)),
+    "BatchTransposed": fed(
+        encoder_input_data=lambda given: given.encoder_input_data.swapaxes(0, 1)
+    ),
     "RowsMixedUp": fed(decoder_target_data=lambda given: given.decoder_target_data[::-1]),
     "PaddingIsReal": fed(real_positions=lambda given: np.ones_like(given.real_positions)),
     "LossOfASum": fed(loss_positions=lambda given: np.ones_like(given.loss_positions)),
-    "Float64InFloat32": {"to_tensor": lambda backend, to_tensor, array: to_tensor(array).astype(np.float64)},
-    "IdsOneOff": {"to_tensor": lambda backend, to_tensor, array: to_tensor(array + (array.dtype.kind == "i"))},
+    "Float64InFloat32": {
+        "to_tensor": lambda backend, to_tensor, array: to_tensor(array).astype(np.float64)
+    },
+    "IdsOneOff": {
+        "to_tensor": lambda backend, to_tensor, array: to_tensor(array + (array.dtype.kind == "i"))
+    },
     "OneBehind": {"_tensors": of_the_batch_before},
 }
 FED_MASKED: dict[str, Changes] = {
@@ -530,11 +587,15 @@ FED_MASKED: dict[str, Changes] = {
 # Decoding
 
 
-def stops_early(backend: Backend, translate: Change, ids: Ids, lengths: Ids, max_length: int) -> Ids:
+def stops_early(
+    backend: Backend, translate: Change, ids: Ids, lengths: Ids, max_length: int
+) -> Ids:
     return translate(ids, lengths, max_length // 2)
 
 
-def stops_early_alone(backend: Backend, translate: Change, ids: Ids, lengths: Ids, max_length: int) -> Ids:
+def stops_early_alone(
+    backend: Backend, translate: Change, ids: Ids, lengths: Ids, max_length: int
+) -> Ids:
     return translate(ids, lengths, max_length // 2 if len(ids) == 1 else max_length)
 
 
@@ -582,14 +643,21 @@ def nothing(backend: Backend, train: Change, batches: Batches, report: OnStep) -
 def coarser(backend: Backend, train: Change, batches: Batches, report: OnStep) -> Metrics:
     """Weights are rounded to half precision before the steps."""
     state = backend.dump()
-    half = {name: weight.astype(np.float16).astype(weight.dtype) for name, weight in state.weights.items()}
+    half = {
+        name: weight.astype(np.float16).astype(weight.dtype)
+        for name, weight in state.weights.items()
+    }
     backend.load(ModelState(half, state.mean_squares))
     return train(batches, report)
 
 
-def nothing_while_timed(backend: Backend, train: Change, batches: Batches, report: OnStep) -> Metrics:
+def nothing_while_timed(
+    backend: Backend, train: Change, batches: Batches, report: OnStep
+) -> Metrics:
     """Turns hear no report."""
-    return nothing(backend, train, batches, report) if report is unreported else train(batches, report)
+    return (
+        nothing(backend, train, batches, report) if report is unreported else train(batches, report)
+    )
 
 
 def decodes_half(backend: Any, translate: Change, ids: Ids, lengths: Ids, max_length: int) -> Ids:
@@ -601,7 +669,8 @@ def decodes_half(backend: Any, translate: Change, ids: Ids, lengths: Ids, max_le
 
 
 def mean_of_means(backend: Backend, tensors: Change, shard: Batch) -> Any:
-    """Each worker divides its loss by the number of its own rows, so that the rows of a smaller shard weigh more."""
+    """Each worker divides its loss by the number of its own rows,
+    so that the rows of a smaller shard weigh more."""
     return tensors(replace(shard, loss_rows=len(shard) * backend.group.size))
 
 
@@ -636,7 +705,9 @@ METHODS: dict[str, Changes] = {
     "EpsilonOutsideTheRoot": {"_train_step": epsilon_outside},
     "WeightsOfTheFirstStep": {"_train_step": weights_of_the_first_step},
     "SecondBiasTrained": {"_train_step": biases_step_twice},
-    "NothingReported": {"train": lambda backend, train, batches, report: train(batches, unreported)},
+    "NothingReported": {
+        "train": lambda backend, train, batches, report: train(batches, unreported)
+    },
     "BatchesShuffled": {"train": batches_shuffled},
     "LossOfALastBatchWeighedAsAWhole": {"evaluate": weighed_as_a_whole},
     "LastBatchLeftOut": {"evaluate": last_batch_left_out},
@@ -647,7 +718,9 @@ METHODS: dict[str, Changes] = {
     "BeamsStopEarly": {"decode": beams_stop_early},
     "NothingLater": {"train": later(nothing)},
     "CoarserLater": {"train": later(coarser)},
-    "WithoutUpdatesLater": {"train": later(lambda backend, train, batches, report: backend.evaluate(batches))},
+    "WithoutUpdatesLater": {
+        "train": later(lambda backend, train, batches, report: backend.evaluate(batches))
+    },
     "NothingWhileTimed": {"train": nothing_while_timed},
     "DecodesHalfLater": {"translate": decodes_half},
 }

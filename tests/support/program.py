@@ -25,8 +25,8 @@ LONGEST = 900  # seconds that a test waits for a program
 
 
 def rosetta(*arguments: object, stdin: bytes = b"") -> tuple[int, str, str]:
-    """Exit status, standard output, standard error. The program runs in this process, which has imported it already;
-    its terminal has 80 columns."""
+    """Exit status, standard output, standard error. The program runs in this process, which has
+    imported it already; its terminal has 80 columns."""
     out = io.TextIOWrapper(io.BytesIO(), "utf-8", newline="")
     err = io.TextIOWrapper(io.BytesIO(), "utf-8", "backslashreplace", newline="")
     handlers = {number: signal.getsignal(number) for number in ENDING}
@@ -76,7 +76,9 @@ def one_line(error: RosettaError) -> str:
     return line
 
 
-def wait_until(what: Callable[[], object], seconds: float = 60.0, why: str = "waited in vain") -> None:
+def wait_until(
+    what: Callable[[], object], seconds: float = 60.0, why: str = "waited in vain"
+) -> None:
     end = time.monotonic() + seconds
     while not what():
         assert time.monotonic() < end, why
@@ -84,7 +86,8 @@ def wait_until(what: Callable[[], object], seconds: float = 60.0, why: str = "wa
 
 
 def alive(temporary: Path) -> list[psutil.Process]:
-    """Return the processes that have their temporary files there: programs and backends' processes."""
+    """Return the processes that have their temporary files there:
+    programs and backends' processes."""
     living = []
     for process in psutil.process_iter():
         with suppress(psutil.Error):
@@ -115,15 +118,20 @@ class Started(subprocess.Popen[Any]):
         super().__exit__(*error)
 
 
-def started(*arguments: object, module: str = "rosetta", text: bool = True, **variables: str) -> Started:
+def started(
+    *arguments: object, module: str = "rosetta", text: bool = True, **variables: str
+) -> Started:
     """The program in a process of its own, with variables besides those of this one."""
     command, pipe = [sys.executable, "-m", module, *map(str, arguments)], subprocess.PIPE
     environment = os.environ | variables
-    return Started(command, cwd=PROJECT, env=environment, stdin=pipe, stdout=pipe, stderr=pipe, text=text)
+    return Started(
+        command, cwd=PROJECT, env=environment, stdin=pipe, stdout=pipe, stderr=pipe, text=text
+    )
 
 
 def start_short(rounds: int, *arguments: object) -> Started:
-    """A benchmark whose turns are short, which ends after so many rounds; see tests.support.short_bench."""
+    """A benchmark whose turns are short, which ends after so many rounds; see
+    tests.support.short_bench."""
     return started(rounds, *arguments, module="tests.support.short_bench")
 
 

@@ -1,7 +1,8 @@
-"""The ways in which Rosetta writes, each with what must be found where it was cut off: the old or the new, and whole.
+"""The ways in which Rosetta writes, each with what must be found where it was cut off:
+the old or the new, and whole.
 
-tests/nightly/test_exits.py cuts them off by an exit, and tests/cli/test_disk.py by a disk that is full or loses its
-power.
+tests/nightly/test_exits.py cuts them off by an exit,
+and tests/cli/test_disk.py by a disk that is full or loses its power.
 """
 
 import io
@@ -28,8 +29,8 @@ SMALL = measurements.measurement(seconds={"torch": 0.06}, rounds=2)
 class Save:
     """A way of writing, within a folder that is given to each of its functions.
 
-    `before` makes what is there before. `is_new` fails for what is damaged, mends and goes on as a user would, and
-    tells whether it found the new. It may be called again for what it left.
+    `before` makes what is there before. `is_new` fails for what is damaged, mends and goes on as a
+    user would, and tells whether it found the new. It may be called again for what it left.
     """
 
     before: Callable[[Path], object]
@@ -67,7 +68,9 @@ def new_run_is_whole(folder: Path) -> bool:
     there = (folder / "runs" / "run").exists()
     if not there:
         create(folder / "runs" / "run")
-    assert [path.name for path in (folder / "runs").iterdir() if path.suffix != UNFINISHED] == ["run"]
+    assert [path.name for path in (folder / "runs").iterdir() if path.suffix != UNFINISHED] == [
+        "run"
+    ]
     assert_state(RunDirectory.open(folder / "runs" / "run"), "last", 0)
     assert sorted(os.listdir(folder / "runs" / "run")) == FILES
     return there
@@ -118,7 +121,10 @@ def page_is_whole(folder: Path) -> bool:
     write_page(folder)
     assert content in (OLD_PAGE, (folder / "page.md").read_text())
     # What was being written beside its place stays there, hidden.
-    assert {path.name for path in folder.iterdir() if path.suffix != UNFINISHED} == {"a.jsonl", "page.md"}
+    assert {path.name for path in folder.iterdir() if path.suffix != UNFINISHED} == {
+        "a.jsonl",
+        "page.md",
+    }
     return content != OLD_PAGE
 
 

@@ -1,5 +1,6 @@
-"""Backends that share a process with others of their framework, since importing it takes longer than most tests;
-NumPy computes in the tests' own process. To whoever asks them each is as a process of its own."""
+"""Backends that share a process with others of their framework, since importing it takes longer
+than most tests; NumPy computes in the tests' own process. To whoever asks them each is as a process
+of its own."""
 
 import os
 import sys
@@ -23,7 +24,8 @@ from common.settings import ModelConfig, TrainConfig
 
 BUILT: dict[int, Backend] = {}  # in a framework's process: the backends that are in use
 NUMBERS = count()
-OWNER = ModelConfig(2, 2, 0, 1, latent_dim=1)  # of the backend for which a process is started, which is not used
+# Of the backend for which a process is started, which is not used.
+OWNER = ModelConfig(2, 2, 0, 1, latent_dim=1)
 CASE_SETTINGS = TrainConfig(
     seed=7, batch_size=QUICK.batch_rows, **OPTIMIZER
 )  # so that graphs are compiled for few shapes
@@ -31,16 +33,32 @@ Processes = Callable[[Entry], BackendProcess]  # of the framework in which this 
 
 
 def build(
-    backend: Backend, emit: Emit, *, number: int, entry: Entry, model: ModelConfig, train: TrainConfig
+    backend: Backend,
+    emit: Emit,
+    *,
+    number: int,
+    entry: Entry,
+    model: ModelConfig,
+    train: TrainConfig,
 ) -> BackendFacts:
     """Build a backend beside the others; returns its facts."""
-    if "keras" in sys.modules:  # which goes on with the first precision unless it is told to forget it
+    # Which goes on with the first precision unless it is told to forget it.
+    if "keras" in sys.modules:
         sys.modules["keras"].utils.clear_session(free_memory=False)
-    BUILT[number] = resolve_name(entry.driver)(import_module(entry.file_of(model.model)), model, train)
+    BUILT[number] = resolve_name(entry.driver)(
+        import_module(entry.file_of(model.model)), model, train
+    )
     return facts(BUILT[number], emit)
 
 
-def ask(backend: Backend, emit: Emit, *, number: int, asked: Callable[..., Any], arguments: dict[str, Any]) -> Any:
+def ask(
+    backend: Backend,
+    emit: Emit,
+    *,
+    number: int,
+    asked: Callable[..., Any],
+    arguments: dict[str, Any],
+) -> Any:
     """Call a function with one of them."""
     backend = BUILT[number]
     # Otherwise the precision is that of the backend which was built last.
@@ -66,7 +84,9 @@ def shared_processes() -> Iterator[Processes]:
         @cache
         def started(framework: tuple[str, str]) -> BackendProcess:
             first = next(name for name, entry in TABLE.items() if framework_of(entry) == framework)
-            process = stack.enter_context(BackendProcess(first, OWNER, TrainConfig(), Runtime(threads=1)))
+            process = stack.enter_context(
+                BackendProcess(first, OWNER, TrainConfig(), Runtime(threads=1))
+            )
             assert process.facts  # of a process that has done nothing yet
             return process
 
@@ -74,7 +94,8 @@ def shared_processes() -> Iterator[Processes]:
 
 
 def framework_of(entry: Entry) -> tuple[str, str]:
-    """The key that backends of one process have in common: Keras's engine, or else the framework's package."""
+    """The key that backends of one process have in common: Keras's engine,
+    or else the framework's package."""
     return ("keras", entry.engine) if entry.engine else ("", entry.package)
 
 
@@ -110,7 +131,11 @@ class Sharing:
         return function(None, _unheard, number=self._number, **arguments)
 
     def call(
-        self, function: Callable[..., Any], on_event: object = None, timeout: float = 0.0, **arguments: Any
+        self,
+        function: Callable[..., Any],
+        on_event: object = None,
+        timeout: float = 0.0,
+        **arguments: Any,
     ) -> Any:
         if self._process:
             return self._run(ask, asked=function, arguments=arguments)

@@ -1,4 +1,5 @@
-"""`rosetta` with short turns, to test whole benchmarks: `python -m tests.support.short_bench ROUNDS bench ...`.
+"""`rosetta` with short turns, to test whole benchmarks:
+`python -m tests.support.short_bench ROUNDS bench ...`.
 
 Only times and counts are others, and no other program is minded: tests run while others do.
 """
@@ -16,7 +17,8 @@ from tests.support.planted import entry_of
 
 
 def make_short(number: int) -> None:
-    """Let benchmarks and races of this process end after so many rounds of short turns, and one with all rows."""
+    """Let benchmarks and races of this process end after so many rounds of short turns,
+    and one with all rows."""
     bench.QUICK = replace(bench.QUICK, num_samples=64, steps=2, batch_rows=8, sentences=4)
     rounds.LEAD_SECONDS = rounds.Rounds.timed_seconds = race.Race.timed_seconds = 0.02
     rounds.CYCLES, bench.ROW_BYTES = 2, 0.0

@@ -1,4 +1,5 @@
-"""A small run of three pairs and three units, whose epochs have states and figures that are made up."""
+"""A small run of three pairs and three units,
+whose epochs have states and figures that are made up."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,7 +12,15 @@ from common.corpus import Corpus, Material
 from common.run import LOCK, STATE, RunDirectory
 from common.settings import DataConfig, ModelConfig, TrainConfig
 from common.tensors import vocabularies
-from common.weights import BEST_PREFIX, Arrays, Epoch, ModelState, initial_state, prefixed, to_pieces
+from common.weights import (
+    BEST_PREFIX,
+    Arrays,
+    Epoch,
+    ModelState,
+    initial_state,
+    prefixed,
+    to_pieces,
+)
 
 PAIRS = [("Go.", "Va !"), ("Go.", "Bouge\u2028!"), ("犬 \r", "é")]
 VOCABULARIES = vocabularies(PAIRS)
@@ -28,7 +37,9 @@ def state_of(epoch: int) -> ModelState:
 def create(path: Path, dtype: str = "float32") -> RunDirectory:
     configs = replace(MODEL, dtype=dtype), *CONFIGS[1:]
     state = initial_state(configs[0], 0)
-    material = Material.of_corpus(Corpus(PAIRS, "ab" * 32), CONFIGS[2], CONFIGS[1].seed, dtype, known=VOCABULARIES)
+    material = Material.of_corpus(
+        Corpus(PAIRS, "ab" * 32), CONFIGS[2], CONFIGS[1].seed, dtype, known=VOCABULARIES
+    )
     return RunDirectory.create(path, "keras:example", configs, material, state)
 
 
@@ -74,9 +85,11 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def same_training(run: RunDirectory) -> tuple[object, ...]:
-    """All that two runs of the same training must share to the bit: everything but the time of an epoch."""
+    """All that two runs of the same training must share to the bit:
+    everything but the time of an epoch."""
     checkpoint = run.read()
     arrays = to_bytes(checkpoint.state.arrays() | prefixed(BEST_PREFIX, checkpoint.best), {})
-    timeless = [repr(replace(epoch, seconds=0)) for epoch in checkpoint.progress.history]  # in which NaN is like NaN
+    # In which NaN is like NaN.
+    timeless = [repr(replace(epoch, seconds=0)) for epoch in checkpoint.progress.history]
     kept = ((run.path / name).read_bytes() for name in FILES if name not in (STATE, "machine.json"))
     return arrays, checkpoint.progress.step, timeless, *kept

@@ -1,4 +1,5 @@
-"""A page of `rosetta serve` whose backend answers at once, and a visitor who sends bytes and checks the answer."""
+"""A page of `rosetta serve` whose backend answers at once,
+and a visitor who sends bytes and checks the answer."""
 
 import re
 import socket
@@ -17,8 +18,8 @@ ALLOWED = {"200", *"400 403 404 414 431 501 505".split(), "nothing"}
 ANSWER_SECONDS = 10.0  # within which a visitor has an answer
 WHOLE = b"GET / HTTP/1.1\r\nHost: localhost\r\n"
 HALF = WHOLE + b"A: b"
-# Bytes that are no request, or one whose parts contradict one another, and the statuses that the answer may have. A
-# visitor who sends more than is read may miss it.
+# Bytes that are no request, or one whose parts contradict one another, and the statuses that the
+# answer may have. A visitor who sends more than is read may miss it.
 RAW = {
     b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03": "400",  # which begins TLS
     b"nonsense\r\n\r\n": "400",
@@ -32,13 +33,17 @@ RAW = {
 
 
 class Quick:
-    """In place of backends: one gives a sentence back in capitals, each with less probability; one is left out."""
+    """In place of backends: one gives a sentence back in capitals,
+    each with less probability; one is left out."""
 
     left_out: ClassVar = {"<dead>": "ended by <b>signal 9"}
 
     def answers(self, texts: Sequence[str], characters: bool) -> list[dict[str, Answer]]:
         (text,) = texts
-        shown = [Position(character, 0.95 - 0.2 * number % 0.8) for number, character in enumerate(text.upper())]
+        shown = [
+            Position(character, 0.95 - 0.2 * number % 0.8)
+            for number, character in enumerate(text.upper())
+        ]
         return [{"quick": Answer((Candidate(text.upper()),), 1234.5, characters=tuple(shown))}]
 
 
@@ -54,8 +59,8 @@ def served(run: str, examples: Mapping[str, Sequence[str]]) -> Iterator[int]:
 
 
 def visited(sent: bytes, port: int) -> str:
-    """The status of the answer to the bytes of a request, after which the visitor says no more; it has to come in
-    time."""
+    """The status of the answer to the bytes of a request,
+    after which the visitor says no more; it has to come in time."""
     received = b""
     with socket.create_connection(("127.0.0.1", port), timeout=ANSWER_SECONDS) as visitor:
         try:
@@ -70,5 +75,7 @@ def visited(sent: bytes, port: int) -> str:
     (status,) = re.findall(rb"^HTTP/1\.0 (\d\d\d) ", received, re.MULTILINE) or [b"nothing"]
     assert status.decode() in ALLOWED, received[:1000]
     assert not re.search(rb"Traceback", received)
-    assert not received or all(f"\r\n{name}: {value}\r\n".encode() in received for name, value in HEADERS.items())
+    assert not received or all(
+        f"\r\n{name}: {value}\r\n".encode() in received for name, value in HEADERS.items()
+    )
     return status.decode()

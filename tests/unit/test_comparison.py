@@ -1,4 +1,5 @@
-"""The comparers of parity and of the tool: equal arrays pass; each kind of difference fails, with its place."""
+"""The comparers of parity and of the tool: equal arrays pass;
+each kind of difference fails, with its place."""
 
 from math import inf
 
@@ -9,7 +10,11 @@ from rosetta_diff.arrays import largest, largest_difference, pieces
 from benchmarks.parity.comparison import Check, compare
 
 Array = np.ndarray
-SCALES = {"absolute": {"scale": 1.0}, "largest": {"scale": None}, "relative": {"scale": 1.0, "relative": True}}
+SCALES = {
+    "absolute": {"scale": 1.0},
+    "largest": {"scale": None},
+    "relative": {"scale": 1.0, "relative": True},
+}
 
 
 def array(*shape: int) -> Array:
@@ -18,9 +23,13 @@ def array(*shape: int) -> Array:
     return np.asarray((1 + rng.random(shape)) * rng.choice([-1.0, 1.0], shape))
 
 
-def compared(got: Array, expected: Array, scale: str = "absolute", dtype: str | None = None) -> Check:
+def compared(
+    got: Array, expected: Array, scale: str = "absolute", dtype: str | None = None
+) -> Check:
     """The check of an array that is promised to be finite and of its own dtype, or of this one."""
-    return compare("forward", "it", expected, got, 1e-9, dtype=dtype or str(got.dtype), **SCALES[scale])
+    return compare(
+        "forward", "it", expected, got, 1e-9, dtype=dtype or str(got.dtype), **SCALES[scale]
+    )
 
 
 @pytest.mark.parametrize("scale", SCALES)
@@ -44,17 +53,24 @@ def test_another_dtype_than_promised_fails(dtypes: tuple[str, str]) -> None:
 
 @pytest.mark.parametrize("value", [np.nan, -np.inf])
 @pytest.mark.parametrize("sides", [("got",), ("expected",), ("got", "expected")])
-def test_a_number_that_is_not_finite_fails_on_any_side(value: float, sides: tuple[str, ...]) -> None:
+def test_a_number_that_is_not_finite_fails_on_any_side(
+    value: float, sides: tuple[str, ...]
+) -> None:
     both = {"got": array(4, 5), "expected": array(4, 5)}
     for side in sides:
         both[side][2, 3] = value
     found = compared(**both)
-    assert (found.error, found.note) == (inf, f"the array that was {sides[0]} is not finite at [2, 3]")
+    assert (found.error, found.note) == (
+        inf,
+        f"the array that was {sides[0]} is not finite at [2, 3]",
+    )
 
 
 def test_each_scale_measures_what_it_says_in_float64() -> None:
     expected = np.array([100.0, -1.0, 10.0])
-    found = {scale: compared(expected + np.array([2.0, 0.5, -1.0]), expected, scale) for scale in SCALES}
+    found = {
+        scale: compared(expected + np.array([2.0, 0.5, -1.0]), expected, scale) for scale in SCALES
+    }
     expected_errors = {"absolute": 2.0, "largest": 0.02, "relative": 0.5}
     assert {scale: check.error for scale, check in found.items()} == pytest.approx(expected_errors)
     assert [check.where for check in found.values()] == [(0,), (0,), (1,)]
@@ -67,6 +83,8 @@ def test_large_arrays_are_compared_a_piece_at_a_time(monkeypatch: pytest.MonkeyP
     other = one.copy()
     other[7, 2] += 5
     assert largest_difference(other, one) == (5.0, (7, 2))
-    assert largest_difference(other, one, lambda rows: np.full((rows.stop - rows.start, 4), 2.0)) == (3.0, (7, 2))
+    assert largest_difference(
+        other, one, lambda rows: np.full((rows.stop - rows.start, 4), 2.0)
+    ) == (3.0, (7, 2))
     assert largest(other) == 39.0
     assert [rows.start for rows in pieces(one.shape)] == list(range(10))

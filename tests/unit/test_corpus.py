@@ -62,7 +62,9 @@ def test_pairs_come_from_every_shape_of_file_and_from_a_pipe(tmp_path: Path) -> 
             assert read(Path(f"/dev/fd/{reading}")) == expected(LINES)
 
 
-def test_a_zip_is_unpacked_in_memory_whatever_it_calls_its_text(tmp_path: Path, monkeypatch) -> None:
+def test_a_zip_is_unpacked_in_memory_whatever_it_calls_its_text(
+    tmp_path: Path, monkeypatch
+) -> None:
     (tmp_path / "inner").mkdir()
     monkeypatch.chdir(tmp_path / "inner")
     path = tmp_path / "inner" / "fra-eng.zip"
@@ -134,7 +136,8 @@ DAMAGED = {  # what a file holds, and what must be named
     zipped({"fra.txt": LONG}, zipfile.ZIP_BZIP2): "packed by another method than deflate",
     zipped({"_about.txt": LONG, "fra.txt": LONG}, zipfile.ZIP_LZMA): "packed by another method",
     zipped({"fra.txt": LINES} | MANY): "more than 20 members",
-    zipped({"fra.txt": LINES, "x": bytes(200_000)}, zipfile.ZIP_STORED): "an archive of more than 0 MiB",
+    zipped({"fra.txt": LINES, "x": bytes(200_000)}, zipfile.ZIP_STORED): "an archive of more than "
+    "0 MiB",
     encrypted(zipped({"fra.txt": LONG})): "unpacked",
     zipped({"fra.txt": LINES})[:-5]: "unpacked",
     zipped({"fra.txt": b"a\tb\n" * 20_000}): "more than 0 MiB of text",
@@ -173,7 +176,9 @@ def test_a_bad_line_is_named_by_number_or_skipped(tmp_path: Path) -> None:
 
 def test_all_bad_lines_are_told_at_once_ten_by_number(tmp_path: Path, capsys) -> None:
     path = write(tmp_path, (LINES + b"\nGo.\t\n") * 6)
-    told = [f"line {4 * i + 3} (it is empty), line {4 * i + 4} (the target is empty)" for i in range(5)]
+    told = [
+        f"line {4 * i + 3} (it is empty), line {4 * i + 4} (the target is empty)" for i in range(5)
+    ]
     words = f"12 lines without a pair: {', '.join(told)} and 2 more"
     with pytest.raises(CannotBeginError) as caught:
         read(path)
@@ -206,16 +211,21 @@ def test_a_corpus_takes_memory_for_its_texts_and_an_id_a_position(tmp_path: Path
 
 
 def test_tail_holds_out_the_rows_that_keras_does() -> None:
-    """1 - 0.9 is a little less than 0.1, so one row more is held out there than a percentage says."""
+    """1 - 0.9 is a little less than 0.1,
+    so one row more is held out there than a percentage says."""
     for num_rows, share in [(2, 0.5), (5, 0.1), (999, 1 / 3), (10_000, 0.2), (1000, 0.9)]:
-        training, validation = split([("a", "b")] * num_rows, DataConfig(validation_split=share), seed=0)
+        training, validation = split(
+            [("a", "b")] * num_rows, DataConfig(validation_split=share), seed=0
+        )
         assert [*training, *validation] == list(range(num_rows))
         assert len(training) == (99 if share == 0.9 else int(num_rows * (1 - share)))
 
 
 def test_grouped_holds_out_whole_sources_by_the_seed() -> None:
     pairs = [(f"source {i * i % 50}", f"target {i}") for i in range(300)]
-    (training, validation), again, reseeded = (split(pairs, DataConfig(split="grouped"), seed) for seed in (3, 3, 4))
+    (training, validation), again, reseeded = (
+        split(pairs, DataConfig(split="grouped"), seed) for seed in (3, 3, 4)
+    )
     sides = [{pairs[row][0] for row in rows} for rows in (training, validation)]
     assert sides[0].isdisjoint(sides[1])
     assert sorted([*training, *validation]) == list(range(len(pairs)))
@@ -223,7 +233,12 @@ def test_grouped_holds_out_whole_sources_by_the_seed() -> None:
     assert np.all(np.diff(validation) > 0)
     assert len(sides[1]) == int(0.2 * len({source for source, _ in pairs}))
     assert validation.tolist() == again[1].tolist() != reseeded[1].tolist()
-    for how, share, num_sources in (("tail", 0.0, 50), ("grouped", 0.0, 50), ("grouped", 1.0, 50), ("tail", 0.5, 1)):
+    for how, share, num_sources in (
+        ("tail", 0.0, 50),
+        ("grouped", 0.0, 50),
+        ("grouped", 1.0, 50),
+        ("tail", 0.5, 1),
+    ):
         with pytest.raises(CannotBeginError, match="at least one of each"):
             split(pairs[:num_sources], DataConfig(split=how, validation_split=share), seed=0)
 
@@ -252,5 +267,7 @@ def test_figures_are_of_the_tensors_and_samples_are_spread() -> None:
         "pairs": [{"source": source, "target": target} for source, target in pairs],
     }
     for count, rows in [(1, [0]), (2, [0, 1]), (101, [0, 25, 50, 75, 100])]:
-        shown = corpus_statistics(Corpus([(f"source {row}", f"target {row}") for row in range(count)], ""))["pairs"]
+        shown = corpus_statistics(
+            Corpus([(f"source {row}", f"target {row}") for row in range(count)], "")
+        )["pairs"]
         assert shown == [{"source": f"source {row}", "target": f"target {row}"} for row in rows]

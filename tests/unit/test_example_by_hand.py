@@ -1,4 +1,5 @@
-"""The parts that all backends share, held to the example by hand; a comparison of backends sees no mistake there.
+"""The parts that all backends share, held to the example by hand;
+a comparison of backends sees no mistake there.
 
 Everything that is expected here is computed apart, in plain loops as the official example has them.
 """
@@ -31,7 +32,8 @@ PAIRS = [
 ]
 UNITS, BATCH, SEED = 5, 4, 3
 SETTINGS = TrainConfig(batch_size=BATCH, seed=SEED, learning_rate=2e-3, rho=0.8, epsilon=4e-7)
-# Drawn by NumPy's generator from the seed and the epoch's number, so that a resumed run goes on in the same order.
+# Drawn by NumPy's generator from the seed and the epoch's number,
+# so that a resumed run goes on in the same order.
 EPOCHS = {1: [4, 1, 2, 8, 5, 0, 7, 9, 6, 3], 2: [7, 4, 1, 8, 6, 0, 2, 9, 3, 5]}
 
 ENCODER = sorted({character for source, _ in PAIRS for character in source} | {" "})
@@ -44,9 +46,13 @@ def material(padding: str = "space") -> Material:
     return Material.of_corpus(Corpus(PAIRS, "ab" * 32), DataConfig(), SEED, "float64", padding)
 
 
-def lstm(weights: dict[str, np.ndarray], name: str, row: np.ndarray, h: np.ndarray, c: np.ndarray) -> tuple:
+def lstm(
+    weights: dict[str, np.ndarray], name: str, row: np.ndarray, h: np.ndarray, c: np.ndarray
+) -> tuple:
     """One step of an LSTM for one row, gate by gate: the next h and c."""
-    kernel, recurrent, bias = (weights[f"{name}/{kind}"] for kind in ("kernel", "recurrent_kernel", "bias"))
+    kernel, recurrent, bias = (
+        weights[f"{name}/{kind}"] for kind in ("kernel", "recurrent_kernel", "bias")
+    )
     new_h, new_c = np.zeros(UNITS), np.zeros(UNITS)
     for unit in range(UNITS):
         i, f, g, o = (
@@ -59,7 +65,10 @@ def lstm(weights: dict[str, np.ndarray], name: str, row: np.ndarray, h: np.ndarr
 
 
 def probabilities(weights: dict[str, np.ndarray], h: np.ndarray) -> list[float]:
-    logits = [float(h @ weights["dense/kernel"][:, k] + weights["dense/bias"][k]) for k in range(len(DECODER))]
+    logits = [
+        float(h @ weights["dense/kernel"][:, k] + weights["dense/bias"][k])
+        for k in range(len(DECODER))
+    ]
     raised = [exp(logit) for logit in logits]
     return [number / sum(raised) for number in raised]
 
@@ -73,7 +82,8 @@ def encoded(weights: dict[str, np.ndarray], rows: np.ndarray) -> tuple:
 
 
 def counted(weights: dict[str, np.ndarray], row: int, masked: bool) -> np.ndarray:
-    """A pair's summed cross-entropy, its weights, right positions, right real positions and real positions."""
+    """A pair's summed cross-entropy, its weights, right positions,
+    right real positions and real positions."""
     source, target = PAIRS[row]
     h, c = encoded(weights, TENSORS["encoder_input_data"][row][: len(source) if masked else None])
     counts = np.zeros(5)
@@ -125,9 +135,13 @@ def test_two_epochs_have_their_orders_and_leave_no_row_out() -> None:
 def test_losses_and_counts_follow_from_the_pairs(padding: str) -> None:
     """Batches have four, four and two pairs, in training (before each step) and in evaluation."""
     backend, masked = backend_of(padding), padding == "mask"
-    batches = replace(epoch_batches(material(padding).batch, np.arange(len(PAIRS)), SETTINGS, 1), trimmed=False)
+    batches = replace(
+        epoch_batches(material(padding).batch, np.arange(len(PAIRS)), SETTINGS, 1), trimmed=False
+    )
     rows = [EPOCHS[1][start : start + BATCH] for start in range(0, len(PAIRS), BATCH)]
-    expected = np.array([sum(counted(backend.weights(), row, masked) for row in batch) for batch in rows])  # (3, 5)
+    expected = np.array(
+        [sum(counted(backend.weights(), row, masked) for row in batch) for batch in rows]
+    )  # (3, 5)
     mean_length = np.mean([len(target) + 1 for _, target in PAIRS])
     positions = [len(batch) * (mean_length if masked else T_DEC) for batch in rows]
     loss, _ = backend.gradients(batches.part(0, 1).whole())
@@ -139,14 +153,20 @@ def test_losses_and_counts_follow_from_the_pairs(padding: str) -> None:
         assert getattr(trained, name)[0] == pytest.approx(expected[0, column], rel=1e-12), name
     loss_sum, weight_sum, correct, correct_real, real = expected.sum(0)
     assert evaluated.loss == pytest.approx(loss_sum / weight_sum, rel=1e-12)
-    assert (evaluated.accuracy, evaluated.accuracy_real) == pytest.approx((correct / weight_sum, correct_real / real))
+    assert (evaluated.accuracy, evaluated.accuracy_real) == pytest.approx(
+        (correct / weight_sum, correct_real / real)
+    )
     assert len(trained.step_losses) == 3
     assert masked or 0 < correct_real < correct, "the two counts differ"
 
 
 def test_strings_are_those_of_the_examples_loop() -> None:
     backend, data = backend_of(), material()
-    ids = backend.translate(data.batch.encoder_ids, data.batch.encoder_lengths, max_decoded_length(T_DEC))
+    ids = backend.translate(
+        data.batch.encoder_ids, data.batch.encoder_lengths, max_decoded_length(T_DEC)
+    )
     expected = [decoded(backend.weights(), source) for source, _ in PAIRS]
-    assert ["".join(DECODER[i] for i in row) for row in ids] == [text.ljust(ids.shape[1], "\n") for text in expected]
+    assert ["".join(DECODER[i] for i in row) for row in ids] == [
+        text.ljust(ids.shape[1], "\n") for text in expected
+    ]
     assert len({len(text) for text in expected}) > 2, "texts end at different lengths"

@@ -31,7 +31,9 @@ def test_a_second_benchmark_waits_for_the_end_of_the_first(tmp_path: Path, monke
         assert said == [WAITS]
 
 
-def test_a_lock_that_cannot_be_had_is_refused_and_an_error_frees_it(tmp_path: Path, monkeypatch) -> None:
+def test_a_lock_that_cannot_be_had_is_refused_and_an_error_frees_it(
+    tmp_path: Path, monkeypatch
+) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv(LOCK_VARIABLE, str(tmp_path / "file" / "lock"))
     with (

@@ -31,10 +31,14 @@ def use(monkeypatch: pytest.MonkeyPatch, *numbers: int) -> None:
 
 
 def test_other_processes_work_is_told_from_our_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    """While the planted times of the cores stand still, others did nothing, whatever this process does."""
+    """While the planted times of the cores stand still,
+    others did nothing, whatever this process does."""
 
     def spent(seconds: float) -> None:
-        times = [SimpleNamespace(user=n + seconds, nice=10.0, system=100.0, steal=seconds) for n in range(12)]
+        times = [
+            SimpleNamespace(user=n + seconds, nice=10.0, system=100.0, steal=seconds)
+            for n in range(12)
+        ]
         monkeypatch.setattr(psutil, "cpu_times", lambda percpu: times)
 
     spent(0)
@@ -52,7 +56,8 @@ def test_other_processes_work_is_told_from_our_own(monkeypatch: pytest.MonkeyPat
 
 
 def test_the_work_of_a_child_is_never_that_of_others() -> None:
-    """It may end while it is watched, or just before; its parent, which is watched too, has its seconds then."""
+    """It may end while it is watched, or just before; its parent,
+    which is watched too, has its seconds then."""
     spin = "import time\nend = time.process_time() + 0.6\nwhile time.process_time() < end: pass"
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
@@ -61,7 +66,9 @@ def test_the_work_of_a_child_is_never_that_of_others() -> None:
     before = known.before[1]
     while sum(psutil.Process(child.pid).cpu_times()[:2]) < 0.4:
         time.sleep(0.05)
-    assert strange.others_and_stolen()[0] > known.others_and_stolen()[0], "what else runs on this machine is in both"
+    assert strange.others_and_stolen()[0] > known.others_and_stolen()[0], (
+        "what else runs on this machine is in both"
+    )
     child.wait()
     assert known._seconds()[1] - before > 0.2
 

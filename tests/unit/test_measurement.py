@@ -1,4 +1,5 @@
-"""A measurement on disk: whole lines only, never overwritten, refused in one line where it is damaged."""
+"""A measurement on disk: whole lines only, never overwritten,
+refused in one line where it is damaged."""
 
 import json
 import os
@@ -48,8 +49,14 @@ def test_what_was_written_is_read_and_nothing_is_overwritten(path: Path) -> None
     ):
         with pytest.raises(CannotBeginError, match=message):
             Measurement.create(wrong, WHOLE.head)
-    assert "cannot be read: the name is too long" in refusal(2, "report", path.with_name("n" * 300), "-o", "a.md")
-    measurement, notes, nowhere = path.rename(folder / "own.md"), folder / "notes.md", folder / "link.md"
+    assert "cannot be read: the name is too long" in refusal(
+        2, "report", path.with_name("n" * 300), "-o", "a.md"
+    )
+    measurement, notes, nowhere = (
+        path.rename(folder / "own.md"),
+        folder / "notes.md",
+        folder / "link.md",
+    )
     notes.write_text("my own")
     nowhere.symlink_to("nothing")
     for out, message in (
@@ -70,9 +77,15 @@ def test_what_was_written_is_read_and_nothing_is_overwritten(path: Path) -> None
     [
         ("", "is no measurement; expected what `rosetta bench`"),
         ("Go.\tVa !\n", "is no measurement; expected what `rosetta bench`"),
-        ('{"kind": "plan", "format": "rosetta-benchmark", "version": 5}\n', "Invalid value 'plan' - at"),
+        (
+            '{"kind": "plan", "format": "rosetta-benchmark", "version": 5}\n',
+            "Invalid value 'plan' - at",
+        ),
         ('{"kind": "head", "format": "\\u001b[2J", "version": 9}\n', "Invalid enum value '"),
-        ('{"format": "rosetta-recording", "version": 1, "kind": "\\u001b[2J"}\n', "Invalid value '?[2J'"),
+        (
+            '{"format": "rosetta-recording", "version": 1, "kind": "\\u001b[2J"}\n',
+            "Invalid value '?[2J'",
+        ),
         ('{"kind": "head", "plan": ' + '{"a":' * 100_000 + "\n", "in line 1"),
         ("cos\nsystem\n(S'touch harmed'\ntR.", "is no measurement"),  # a pickle
         ('{"kind": "head", "format": "rosetta-rec', "is no measurement"),
@@ -87,8 +100,8 @@ def test_another_file_is_refused(tmp_path: Path, content: str, said: str) -> Non
 
 GONE = object()
 STRANGE_VISIT = {"row": 99, "lead": [], "steps": [1.0], "loop": 1.0}
-# Where a line of a kind is damaged, by what, and a part of the message. That each class has its bounds is held by one
-# field of each kind.
+# Where a line of a kind is damaged, by what, and a part of the message. That each class has its
+# bounds is held by one field of each kind.
 HOSTILE = [
     ("round work", GONE, "missing required field `work`"),
     ("round hint", 1, "unknown field `hint`"),
@@ -102,15 +115,23 @@ HOSTILE = [
     ("head plan training settings batch_size", 0, "batch_size is 0, expected 1 to"),
     ("head plan training", None, "its lines contradict its plan"),
     ("head plan rows 1 backend", "torch", "its lines contradict its plan"),
-    ("head plan rows", [{"backend": "torch", "lane": "installed"}], "its lines contradict its plan"),
+    (
+        "head plan rows",
+        [{"backend": "torch", "lane": "installed"}],
+        "its lines contradict its plan",
+    ),
     ("head plan rows 0 lane", "\x1b[2J", "Invalid enum value '"),
     ("head plan training data num_samples", 10**400, "num_samples is 1"),
     ("head text shown 0 source", "x" * 10_001, "length <= 10000"),
 ]
 
 
-@pytest.mark.parametrize(("where", "value", "message"), HOSTILE, ids=[where for where, _, _ in HOSTILE])
-def test_a_line_that_is_damaged_is_refused(path: Path, where: str, value: object, message: str) -> None:
+@pytest.mark.parametrize(
+    ("where", "value", "message"), HOSTILE, ids=[where for where, _, _ in HOSTILE]
+)
+def test_a_line_that_is_damaged_is_refused(
+    path: Path, where: str, value: object, message: str
+) -> None:
     kind, *keys, last = (int(word) if word.isdigit() else word for word in where.split())
     lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     place: Any = next(line for line in lines if line["kind"] == kind)
@@ -128,13 +149,20 @@ def test_what_is_valid_and_strange_has_a_page(tmp_path: Path) -> None:
     def alone(line: Round) -> Round:
         row = line.number % 2
         cycles = [[turn for turn in cycle if turn.row == row] for cycle in line.cycles]
-        return msgspec.structs.replace(line, starts=[s for s in line.starts if s.row == row], cycles=cycles)
+        return msgspec.structs.replace(
+            line, starts=[s for s in line.starts if s.row == row], cycles=cycles
+        )
 
     def far(line: Round) -> Round:
-        cycles = [[msgspec.structs.replace(v, steps=[1e-9 if v.row else 1e9]) for v in c] for c in line.cycles]
+        cycles = [
+            [msgspec.structs.replace(v, steps=[1e-9 if v.row else 1e9]) for v in c]
+            for c in line.cycles
+        ]
         return msgspec.structs.replace(line, cycles=cycles)
 
-    apart = changed(measurement(plan_of(["keras", "keras:example"]), rounds=4, decoding=0), Round, alone)
+    apart = changed(
+        measurement(plan_of(["keras", "keras:example"]), rounds=4, decoding=0), Round, alone
+    )
     assert "No answer yet" in reported(written(apart, tmp_path / "a.jsonl").path)
     extreme = changed(measurement(plan_of(["torch", "keras"]), rounds=3), Round, far)
     assert "times as fast" in reported(written(extreme, tmp_path / "b.jsonl").path)
@@ -143,7 +171,9 @@ def test_what_is_valid_and_strange_has_a_page(tmp_path: Path) -> None:
     unknown = tmp_path / "c.jsonl"  # a backend that this version lacks
     text = written(WHOLE, unknown).path.read_text(encoding="utf-8")
     unknown.write_text(re.sub(r'"backend":"keras"', '"backend":"mxnet"', text), encoding="utf-8")
-    assert {row.label for row in BenchResults(Measurement.read(unknown)).rows if not row.why_not} >= {
+    assert {
+        row.label for row in BenchResults(Measurement.read(unknown)).rows if not row.why_not
+    } >= {
         "torch",
         "mxnet",
     }
@@ -152,17 +182,25 @@ def test_what_is_valid_and_strange_has_a_page(tmp_path: Path) -> None:
 def test_a_line_that_could_not_be_read_again_is_not_written(path: Path) -> None:
     before, line = path.read_bytes(), WHOLE.of_kind(Decoded)[0]
     (measured, _) = WHOLE.rounds()
-    for wrong in (msgspec.structs.replace(line, sentences=10**41), msgspec.structs.replace(measured, seconds=nan)):
+    for wrong in (
+        msgspec.structs.replace(line, sentences=10**41),
+        msgspec.structs.replace(measured, seconds=nan),
+    ):
         with pytest.raises(RosettaError, match="cannot hold what was measured"):
             append_line(path, wrong)
     assert path.read_bytes() == before
-    training = msgspec.structs.replace(WHOLE.plan.training, run="\udcff")  # which stands for a byte that is not UTF-8
+    # Which stands for a byte that is not UTF-8.
+    training = msgspec.structs.replace(WHOLE.plan.training, run="\udcff")
     plan = msgspec.structs.replace(WHOLE.plan, training=training)
     with pytest.raises(CannotBeginError, match="cannot hold"):
-        Measurement.create(path.with_name("b.jsonl"), msgspec.structs.replace(WHOLE.head, plan=plan))
+        Measurement.create(
+            path.with_name("b.jsonl"), msgspec.structs.replace(WHOLE.head, plan=plan)
+        )
 
 
-def test_a_line_on_disk_counts_when_ctrl_c_comes(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_line_on_disk_counts_when_ctrl_c_comes(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A full disk does not count; it wrote nothing whole."""
     last = WHOLE.rounds()[-1]
     for error, more in ((KeyboardInterrupt, 1), (OSError, 0)):

@@ -1,4 +1,5 @@
-"""The plan of a benchmark: the rows that options ask for, and the command that asks for them again."""
+"""The plan of a benchmark: the rows that options ask for,
+and the command that asks for them again."""
 
 import shlex
 from unittest.mock import Mock
@@ -29,7 +30,8 @@ def planned(monkeypatch: pytest.MonkeyPatch, *typed: str) -> Plan:
         "--backends torch --threads 1 --within 2% --budget 10m",
         "--within 7%",
         "--within 2%",
-        "--baseline torch --latent-dim 16 --seed 3 --batch-size 32 --num-samples 300 --skip-bad-lines",
+        "--baseline torch --latent-dim 16 --seed 3 --batch-size 32 --num-samples 300 "
+        "--skip-bad-lines",
         "--device gpu --backends numpy",
         "--model attention --latent-dim 16",
         "--data 'a corpus; rm -rf /.txt' --run 'a run'",

@@ -31,7 +31,9 @@ class Clock:
 @pytest.mark.parametrize(
     ("seconds", "expected"), [(1 / 16, [4, 8, 12]), (1.0, [*range(1, 14)]), (1 / 128, [])], ids=str
 )
-def test_a_step_is_reported_when_a_fifth_of_a_second_has_passed(monkeypatch, seconds, expected) -> None:
+def test_a_step_is_reported_when_a_fifth_of_a_second_has_passed(
+    monkeypatch, seconds, expected
+) -> None:
     clock, reported = Clock(), list[int]()
     monkeypatch.setattr(interface, "perf_counter", clock)
     batches = Batches(batch_of(13, "float32"), np.arange(13), 1)
@@ -53,14 +55,18 @@ def test_a_step_is_reported_when_a_fifth_of_a_second_has_passed(monkeypatch, sec
 
 def test_the_bar_is_over_all_epochs_with_the_time_left(monkeypatch) -> None:
     clock, screen = Clock(), io.StringIO()
-    monkeypatch.setattr(terminal, "err", Console(file=screen, width=80, force_terminal=True, get_time=clock))
+    monkeypatch.setattr(
+        terminal, "err", Console(file=screen, width=80, force_terminal=True, get_time=clock)
+    )
     with progress.training_progress("keras:example", epochs=100) as on_event:
         clock.now += 1
         on_event({"warning": "this is slow"})
         assert "starting keras:example" in screen.getvalue()
         for epoch in (41, 42):  # a run that is continued
             for step in (0, 50, 100):
-                on_event({"epoch": epoch, "step": step, "steps": 125, "loss": 0.5 if step else math.nan})
+                on_event(
+                    {"epoch": epoch, "step": step, "steps": 125, "loss": 0.5 if step else math.nan}
+                )
                 clock.now += 2
             on_event({"epoch_done": EPOCH | {"epoch": epoch}})
     shown = screen.getvalue()
@@ -76,7 +82,9 @@ def test_the_bar_is_over_all_epochs_with_the_time_left(monkeypatch) -> None:
 def test_no_text_of_others_writes_over_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor does it where no bar is drawn; see tests/cli/test_commands.py."""
     hostile, screen = "a\x1b[2Jb\x9b2Jc\u202ed\udce9", io.StringIO()
-    monkeypatch.setattr(terminal, "err", Console(file=screen, width=200, force_terminal=True, color_system=None))
+    monkeypatch.setattr(
+        terminal, "err", Console(file=screen, width=200, force_terminal=True, color_system=None)
+    )
     terminal.warn(hostile)
     with progress.training_progress(hostile, 1) as on_event:
         on_event({"warning": hostile})

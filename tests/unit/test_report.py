@@ -1,4 +1,5 @@
-"""The page of a benchmark as a reader meets it: in a browser without a network, on GitHub and in a terminal."""
+"""The page of a benchmark as a reader meets it: in a browser without a network,
+on GitHub and in a terminal."""
 
 import re
 from collections.abc import Iterator
@@ -48,14 +49,18 @@ def printed(markdown: str) -> str:
     console = Console(file=StringIO(), width=80, color_system=None)
     render.terminal(markdown, console)
     text: str = console.file.getvalue()  # type: ignore[attr-defined]
-    copied = {printable(line) for block in markdown.split("```")[1::2] for line in block.split("\n")}
+    copied = {
+        printable(line) for block in markdown.split("```")[1::2] for line in block.split("\n")
+    }
     assert all(len(line) <= 80 or line in copied for line in text.splitlines())
     return text
 
 
 def tokens(markdown: str) -> Iterator[Token]:
     """The tokens of a page for which HTML is allowed, as it is on GitHub."""
-    for token in MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"]).parse(markdown):
+    for token in (
+        MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"]).parse(markdown)
+    ):
         yield from token.children or [token]
 
 
@@ -69,17 +74,23 @@ def test_what_was_not_measured_has_no_section_and_is_named() -> None:
     assert f"There was no time for {missing}; give a larger `--budget`." in empty
     assert not re.search(r"\bnan\b|\bNone\b|\binf\b|as a multiple of", empty)
     bench = measurement()
-    trained = page.report_of_bench(replace(bench, lines=[*bench.of_kind(Certified), *bench.rounds()])).summary
+    trained = page.report_of_bench(
+        replace(bench, lines=[*bench.of_kind(Certified), *bench.rounds()])
+    ).summary
     assert page.BATCHED not in trained, "no column is explained that is not there"
 
 
 @pytest.mark.parametrize("width", [390, 1400])
-def test_nothing_is_wider_than_the_page(opened: Open, html: str, tmp_path: Path, width: int) -> None:
+def test_nothing_is_wider_than_the_page(
+    opened: Open, html: str, tmp_path: Path, width: int
+) -> None:
     (tmp_path / "page.html").write_text(html, encoding="utf-8")
     shown = opened(tmp_path / "page.html", width=width)
     assert not shown.locator("details table").first.is_visible()
     cut = shown.locator("main > .scroll").first.evaluate("one => one.scrollWidth > one.clientWidth")
-    cue = shown.locator("main > .scroll").first.evaluate("one => getComputedStyle(one).backgroundImage")
+    cue = shown.locator("main > .scroll").first.evaluate(
+        "one => getComputedStyle(one).backgroundImage"
+    )
     assert (cut, "gradient" in cue) == (width < 1000, True), "a shadow tells that a table goes on"
     assert shown.locator("main > p .chart").count() == 1
     shown.evaluate(UNFOLD)
@@ -99,7 +110,11 @@ def test_the_page_runs_and_loads_nothing_of_a_stranger(tmp_path: Path) -> None:
     html = render.html(report.page, report.charts)
     tags = re.findall(r"<(\w+)([^>]*)>", html.partition("</style>")[2])
     assert not {name for name, _ in tags} & {"script", "img", "link", "iframe", "a"}
-    assert not [attributes for _, attributes in tags if re.search(r"[\s\"'](on\w+|src|href|id)\s*=", attributes)]
+    assert not [
+        attributes
+        for _, attributes in tags
+        if re.search(r"[\s\"'](on\w+|src|href|id)\s*=", attributes)
+    ]
     assert len(html.encode()) < 300_000
     assert "onerror=alert" in html
     for shown in (html, printed(report.page), printed(report.summary)):
@@ -124,10 +139,15 @@ def test_80_columns_show_both_lanes_and_the_sentences() -> None:
 def test_machines_stand_side_by_side_and_none_is_called_faster() -> None:
     bench = committed("fra-eng")
     text = page.report_of_several([("one", bench), ("another_one", bench)]).page
-    assert f"- **one**, {bench.head.machine['processor']} with AVX-512, 2 cores: As installed, " in text
+    assert (
+        f"- **one**, {bench.head.machine['processor']} with AVX-512, 2 cores: As installed, "
+        in text
+    )
     assert "| an epoch | one | `another_one` |" in text
     assert re.search(
-        r"^\| paddle, as installed \| (\S+ s) \| \1 \|$", text.replace("\N{NO-BREAK SPACE}", " "), re.MULTILINE
+        r"^\| paddle, as installed \| (\S+ s) \| \1 \|$",
+        text.replace("\N{NO-BREAK SPACE}", " "),
+        re.MULTILINE,
     )
 
 
@@ -147,7 +167,11 @@ def test_each_framework_has_one_colour_everywhere() -> None:
     assert len({*colours, colour_of("a stranger's"), ""}) == len(colours) + 2
     tutorial = (PROJECT / "docs" / "tutorial" / "index.html").read_text("utf-8")
     for name in IN_TUTORIAL:
-        assert {*re.findall(rf"--{name}: (#\w+)", tutorial)} == {TABLE[name].colour} == {colour_of(f"{name}:any")}
+        assert (
+            {*re.findall(rf"--{name}: (#\w+)", tutorial)}
+            == {TABLE[name].colour}
+            == {colour_of(f"{name}:any")}
+        )
 
 
 def test_an_interval_that_says_nothing_is_not_shown() -> None:
@@ -155,7 +179,10 @@ def test_an_interval_that_says_nothing_is_not_shown() -> None:
         (Estimate(0.5, 0.3, 0.9), "0.50× (0.30 to 0.90)", "0.50× ±80 %"),
         (Estimate(0.5, 1e-7, 1e6), "0.50× (not known well)", "0.50× (not known well)"),
     ]:
-        assert (render.ratio(interval), render.around(interval).replace("\N{NO-BREAK SPACE}", " ")) == (
+        assert (
+            render.ratio(interval),
+            render.around(interval).replace("\N{NO-BREAK SPACE}", " "),
+        ) == (
             of_ratio,
             around,
         )
@@ -164,7 +191,11 @@ def test_an_interval_that_says_nothing_is_not_shown() -> None:
 def test_bars_have_a_shade_a_lane_and_whole_intervals() -> None:
     known, wide, wild = Estimate(1.0, 0.9, 1.1), Estimate(1.0, 0.6, 1.9), Estimate(1.0, 1e-3, 1e3)
     drawn = bars([Bar("a" * 99, "torch", [wide, known]), Bar("<b>", "x", [wild, None])])
-    of_torch = re.findall(rf'<rect y="(\d+)" width="([\d.]+)" height="12" fill="{colour_of("torch")}"(.*?)/>', drawn)
+    of_torch = re.findall(
+        r'<rect y="(\d+)" width="([\d.]+)" height="12" '
+        rf'fill="{colour_of("torch")}"(.*?)/>',
+        drawn,
+    )
     assert of_torch == [("22", "178.9", ' fill-opacity="0.45"'), ("36", "178.9", "")]
     assert '<path d="M107.4 28H340.0"' in drawn, "the longest interval ends at the edge"
     assert '<path d="M178.9 84H178.9"' in drawn, "one that says nothing has no length"
@@ -174,15 +205,21 @@ def test_bars_have_a_shade_a_lane_and_whole_intervals() -> None:
 
 
 def test_no_bar_stands_on_a_logarithmic_axis() -> None:
-    """120 µs can be seen beside 57 ms as points with intervals, and an axis names the powers of ten."""
+    """120 µs can be seen beside 57 ms as points with intervals,
+    and an axis names the powers of ten."""
     times = {"torch": Estimate(120e-6, 110e-6, 130e-6), "keras": Estimate(57e-3, 50e-3, 65e-3)}
     drawn = bars([Bar(name, name, [time]) for name, time in times.items()])
     assert "<rect" not in drawn
     places = [float(place) for place in re.findall(r'<circle cx="([\d.]+)"', drawn)]
     assert places == pytest.approx([9.0, 312.2], abs=0.5)
-    ends = [float(end) for line in re.findall(r'd="M([\d.]+) \d+H([\d.]+)"', drawn)[::2] for end in line]
+    ends = [
+        float(end) for line in re.findall(r'd="M([\d.]+) \d+H([\d.]+)"', drawn)[::2] for end in line
+    ]
     assert ends == pytest.approx([4.7, 12.9, 305.8, 318.7], abs=0.5)
-    assert [tick.replace("\N{NO-BREAK SPACE}", " ") for tick in re.findall(r'font-size="11">([^<]+)<', drawn)] == [
+    assert [
+        tick.replace("\N{NO-BREAK SPACE}", " ")
+        for tick in re.findall(r'font-size="11">([^<]+)<', drawn)
+    ] == [
         "100 µs",
         "1 ms",
         "10 ms",
@@ -196,5 +233,9 @@ def test_no_bar_stands_on_a_logarithmic_axis() -> None:
 def test_a_curve_has_a_point_and_an_interval_for_each_size() -> None:
     points = [Point(size, Estimate(size / 1e3, size / 2e3, size / 5e2)) for size in (64, 128)]
     drawn = lines({"<b>": points}, (0.03, 0.3))
-    assert (drawn.count("<circle"), drawn.count("&lt;b&gt;"), drawn.count('stroke="var(--paper)"')) == (2, 1, 2)
+    assert (
+        drawn.count("<circle"),
+        drawn.count("&lt;b&gt;"),
+        drawn.count('stroke="var(--paper)"'),
+    ) == (2, 1, 2)
     assert ">64</text>" in drawn

@@ -60,24 +60,30 @@ def test_a_slower_row_is_told_what_takes_more_and_what_less() -> None:
     slow = dict(zip(PARTS, (0.050, 0.020, 0.001, 0.010), strict=True))
     fast = dict(zip(PARTS, (0.020, 0.026, 0.001, 0.010), strict=True))
     assert why_slower("A", "B", slow, fast) == (
-        "Tuned, A's step is 24 ms longer than B's: 30 ms more in fused LSTMs and matrix products and "
-        "6.0 ms less in other operators."
+        "Tuned, A's step is 24 ms longer than B's: 30 ms more in fused LSTMs and matrix products "
+        "and 6.0 ms less in other operators."
     )
     assert not why_slower("B", "A", fast, slow)
 
 
 def test_a_measurement_tells_why_its_slower_row_is_slower() -> None:
-    """By the profile half of each step is products and a quarter other operators; tensors take 2 ms."""
+    """By the profile half of each step is products and a quarter other operators;
+    tensors take 2 ms."""
     seconds = {"torch": 0.060, "keras": 0.090, "keras:example": 0.100}
     results = BenchResults(measurement(plan_of(seconds), seconds, noise=STEADY))
     why = {(pair.left, pair.right): pair.why for pair in results.pairs}
     assert why["torch", "keras"] == (
-        "Tuned, Keras's step is 30 ms longer than PyTorch's: 15 ms more in fused LSTMs and matrix products, "
-        "7.5 ms more in other operators and 7.5 ms more in Python and waiting."
+        "Tuned, Keras's step is 30 ms longer than PyTorch's: 15 ms more in fused LSTMs and matrix "
+        "products, 7.5 ms more in other operators and 7.5 ms more in Python and waiting."
     )
-    parts = {label: [row.step_parts.get(part) for part in PARTS] for label, row in results.by_label.items()}
+    parts = {
+        label: [row.step_parts.get(part) for part in PARTS]
+        for label, row in results.by_label.items()
+    }
     assert parts["keras"] == pytest.approx([0.045, 0.0225, 0.002, 0.0205])
-    assert parts["keras:example"] == pytest.approx([0.050, 0.025, 0.0, 0.025]), "it makes tensors before its steps"
+    assert parts["keras:example"] == pytest.approx([0.050, 0.025, 0.0, 0.025]), (
+        "it makes tensors before its steps"
+    )
 
 
 @pytest.mark.parametrize(("low", "helps"), [(1.001, True), (1.0, False), (0.9, False)])

@@ -1,7 +1,8 @@
-"""Rounds of a plan on a simulated machine with a clock of its own: the order of turns, their length, and the end.
+"""Rounds of a plan on a simulated machine with a clock of its own:
+the order of turns, their length, and the end.
 
-Backends' processes only say how long something would have taken, so a benchmark of minutes runs in no time, on
-machines that nobody has: slower ones, busier ones, and with any budget.
+Backends' processes only say how long something would have taken, so a benchmark of minutes runs in
+no time, on machines that nobody has: slower ones, busier ones, and with any budget.
 """
 
 import math
@@ -60,35 +61,44 @@ TICK = 0.05  # seconds in which the simulation goes on where somebody waits
 class World:
     """The simulated machine: its settings, its clock, and what was done on it."""
 
-    spread: float = 0.02  # standard deviation of processes and of steps, so that intervals have a width
+    # Standard deviation of processes and of steps, so that intervals have a width.
+    spread: float = 0.02
     turns: float = 0.0  # the same of the turns of a script
     slowness: float = 1.0  # how many times as long as elsewhere everything takes
     start_seconds: float = 2.0  # of a process that is started alone
     neighbour: Callable[[float], float] = lambda now: 0.0  # cores that other programs use at a time
-    stolen: Callable[[float], float] = lambda now: 0.0  # cores that other virtual machines take at a time
+    # Cores that other virtual machines take at a time.
+    stolen: Callable[[float], float] = lambda now: 0.0
     disturbs: float = 1.0  # how many times as long a step takes while a core is used by others
     available: int = 100 * 10**9  # bytes of memory
     now: float = 1000.0  # seconds on the clock
     busy: float = 0.0  # seconds that other programs have used the cores
     rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
-    taken: list[tuple[Row, int]] = field(default_factory=list)  # the row and the first batch's number
+    # The row and the first batch's number.
+    taken: list[tuple[Row, int]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     statuses: list[float] = field(default_factory=list)  # when something was said
 
     def seconds_of(self, process: "FakeProcess") -> float:
         """Seconds of the process's next step; tests replace this method."""
-        return SECONDS[process.row.backend] * math.exp(process.off + self.rng.normal(0, self.spread))
+        return SECONDS[process.row.backend] * math.exp(
+            process.off + self.rng.normal(0, self.spread)
+        )
 
     def work(self, seconds: float) -> float:
         """Let something take so long on a machine without neighbours; returns how long it took."""
-        taken = seconds * self.slowness * (1 + (self.disturbs - 1) * min(1.0, self.neighbour(self.now)))
+        taken = (
+            seconds * self.slowness * (1 + (self.disturbs - 1) * min(1.0, self.neighbour(self.now)))
+        )
         self.sleep(taken)
         return taken
 
     def sleep(self, seconds: float) -> None:
         """Let time pass, in which others work. Nothing takes a day."""
         assert self.now < 1e5
-        self.busy += seconds * fmean(map(self.neighbour, np.arange(self.now, self.now + seconds, TICK)))
+        self.busy += seconds * fmean(
+            map(self.neighbour, np.arange(self.now, self.now + seconds, TICK))
+        )
         self.now += seconds
 
     def watch(self, children: Iterable[int]) -> SimpleNamespace:
@@ -101,7 +111,9 @@ class World:
         for line in measurements.measurement(benchmark.plan, rounds=0).of_kind(Certified):
             benchmark.measurement.append(line)
 
-    def started(self, indices: Iterable[int], launch: Callable[[int], "FakeProcess"], at_once: int) -> nullcontext:
+    def started(
+        self, indices: Iterable[int], launch: Callable[[int], "FakeProcess"], at_once: int
+    ) -> nullcontext:
         def start(index: int) -> tuple[int, SimpleNamespace]:
             self.work(self.start_seconds / at_once)
             process = launch(index)
@@ -205,7 +217,8 @@ class Run(NamedTuple):
         return ratio
 
     def is_right(self, row: str, rel: float) -> bool:
-        """True if the interval of torch's speed over another row's, widened by `rel`, holds the true ratio."""
+        """True if the interval of torch's speed over another row's,
+        widened by `rel`, holds the true ratio."""
         ratio, true = self.ratio(row), SECONDS[row] / SECONDS["torch"]
         return ratio.low / (1 + rel) < true < ratio.high * (1 + rel)
 
@@ -222,7 +235,8 @@ def sentences() -> Sentences:
 
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch) -> World:
-    """A machine whose clock goes on only by what is done on it, and every backend of which is a fake."""
+    """A machine whose clock goes on only by what is done on it,
+    and every backend of which is a fake."""
     world = World()
     memory = SimpleNamespace(virtual_memory=lambda: SimpleNamespace(available=world.available))
     fakes: dict[Any, dict[str, Any]] = {
@@ -231,7 +245,9 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
             "_certify": lambda benchmark: world.certify(benchmark),
         },
         bench: {"psutil": memory, "start_side_by_side": world.started},
-        race: {"Script": lambda row, runner, patience, counts: FakeScript(world, row, counts=counts)},
+        race: {
+            "Script": lambda row, runner, patience, counts: FakeScript(world, row, counts=counts)
+        },
         decoded_sentences: {"score": lambda *texts: measurements.decoded(0, Row("torch")).scores},
         quiet: {
             "Watch": world.watch,
@@ -254,7 +270,9 @@ def measure(tmp_path: Path, world: World, sentences: Sentences) -> Measure:
 
     def run(plan: Plan, name: str = "a.jsonl") -> Run:
         began, path = world.now, tmp_path / name
-        corpus = Text("0" * 64, len(sentences.material.training_rows), sentences.weights, "", sentences.shown)
+        corpus = Text(
+            "0" * 64, len(sentences.material.training_rows), sentences.weights, "", sentences.shown
+        )
         measurement = Measurement.begin(path, plan, corpus)
         Benchmark(measurement, sentences.material, None if plan.training.axes else sentences).run(
             lambda doing: world.statuses.append(world.now), world.notes.append
@@ -270,20 +288,32 @@ def measure(tmp_path: Path, world: World, sentences: Sentences) -> Measure:
     [(slowness, start, BUDGET) for slowness in (1.0, 8.0) for start in (1.0, 20.0)]
     + [(1.0, 1.0, 6.0), (1.0, 20.0, 60.0), (4.0, 1.0, 60.0), (8.0, 20.0, 60.0), (8.0, 5.0, 120.0)],
 )
-def test_any_machine_gets_an_answer_or_a_budget_that_will_do(world, measure, slowness, start, budget) -> None:
+def test_any_machine_gets_an_answer_or_a_budget_that_will_do(
+    world, measure, slowness, start, budget
+) -> None:
     """Steps are slower, and so is parity; starting a process takes a second to twenty.
 
-    Time that nobody gave grows; time that somebody gave is refused before anything is measured in vain.
+    Time that nobody gave grows; time that somebody gave is refused
+    before anything is measured in vain.
     """
     world.slowness, world.start_seconds = slowness, start / slowness
     if budget < BUDGET:
-        with pytest.raises(RosettaError, match=r"take about \d+ minutes .*; measure fewer rows, leave out"):
+        with pytest.raises(
+            RosettaError,
+            match=r"take about \d+ minutes .*; measure fewer rows, "
+            r"leave out",
+        ):
             measure(plan_of(budget=budget), "b.jsonl")
         assert not world.taken
     run = measure(plan_of())
     assert run.answers == 6
-    grown = [re.search(r"4 min 45 s are too few for .*, so this takes (\d+) min (\d+) s$", n) for n in world.notes]
-    assert run.took <= 1.1 * (sum(60 * int(note[1]) + int(note[2]) for note in grown) if grown else BUDGET)
+    grown = [
+        re.search(r"4 min 45 s are too few for .*, so this takes (\d+) min (\d+) s$", n)
+        for n in world.notes
+    ]
+    assert run.took <= 1.1 * (
+        sum(60 * int(note[1]) + int(note[2]) for note in grown) if grown else BUDGET
+    )
     assert run.results.rounds >= 3
     assert run.is_right("paddle", 0.02)
 
@@ -297,16 +327,23 @@ def test_a_quick_machine_measures_everything_in_the_default_time(world, measure)
     assert not world.notes
     for kind in (Decoded, RowProfile):
         rows = {line.row for line in run.results.measurement.of_kind(kind)}
-        assert rows == {0, 1, 2, 3} - ({0} if kind is Decoded else set()), "the example decodes one sentence alone"
+        assert rows == {0, 1, 2, 3} - ({0} if kind is Decoded else set()), (
+            "the example decodes one sentence alone"
+        )
     assert sum(line.scores is not None for line in run.results.measurement.of_kind(Decoded)) == 1
-    assert all(len(line.starts) == 6 for line in run.rounds), "both lanes take turns in the same rounds"
-    assert all(row.alone.low < row.alone.high for row in run.results.rows), "decoding has an interval in each row"
+    assert all(len(line.starts) == 6 for line in run.rounds), (
+        "both lanes take turns in the same rounds"
+    )
+    assert all(row.alone.low < row.alone.high for row in run.results.rows), (
+        "decoding has an interval in each row"
+    )
     # Something was said at least every thirty seconds, after parity.
     assert max(after - before for before, after in pairwise(world.statuses)) < 30
 
 
 def test_decoding_comes_before_rounds_that_narrow_intervals(world, measure) -> None:
-    """The fourth and later rounds would leave a few seconds, which do not suffice for the official example."""
+    """The fourth and later rounds would leave a few seconds,
+    which do not suffice for the official example."""
     world.spread = 0.08
     run = measure(plan_of())
     assert run.results.reached > 0.05
@@ -326,14 +363,18 @@ def test_a_cycle_visits_every_row_in_a_new_order(world, measure) -> None:
     assert all(len({*places[start : start + 5]}) == 1 for start in range(0, 5 * CYCLES, 5))
     for turn in (turn for cycle in cycles for turn in cycle):
         step = 0.02 if THREE.rows[turn.row].backend == "torch" else 0.1
-        assert (len(turn.lead), len(turn.steps)) == (round(LEAD_SECONDS / step), round(Rounds.timed_seconds / step))
+        assert (len(turn.lead), len(turn.steps)) == (
+            round(LEAD_SECONDS / step),
+            round(Rounds.timed_seconds / step),
+        )
     orders = [[turn.row for turn in cycle] for cycle in cycles]
     assert all(sorted(order) == [0, 1, 2, 3, 4] for order in orders)
     assert len({*map(tuple, orders)}) > 1
 
 
 def test_a_neighbour_that_works_at_times_leaves_no_bias(world, measure) -> None:
-    """Whatever it disturbs is taken again, be the row slow or quick: ratios are those of an idle machine."""
+    """Whatever it disturbs is taken again, be the row slow or quick:
+    ratios are those of an idle machine."""
     world.spread = 0.005
     world.neighbour = lambda now: 1.0 if now % 6 < 2 else 0.0
     world.disturbs = 4.0
@@ -348,8 +389,10 @@ def test_a_neighbour_that_works_at_times_leaves_no_bias(world, measure) -> None:
 
 
 def test_a_turn_is_retried_for_the_work_of_others_alone(world, measure) -> None:
-    """Time that other virtual machines took has it taken again too, and counts at last, since it may never end."""
-    world.seconds_of = lambda process: 0.5 if len(world.taken) % 7 == 0 else 0.06  # some turns are slow
+    """Time that other virtual machines took has it taken again too,
+    and counts at last, since it may never end."""
+    # Some turns are slow.
+    world.seconds_of = lambda process: 0.5 if len(world.taken) % 7 == 0 else 0.06
     assert measure(THREE).tries == {1}
     world.stolen = lambda now: 0.3
     run = measure(THREE, "b.jsonl")
@@ -360,12 +403,16 @@ def test_a_turn_is_retried_for_the_work_of_others_alone(world, measure) -> None:
 
 
 def test_threads_that_still_spin_slow_no_warm_up(world, measure) -> None:
-    """Paddle's threads spin for a second after a step; the next row's first turn would have a lead of two steps."""
+    """Paddle's threads spin for a second after a step;
+    the next row's first turn would have a lead of two steps."""
     ended = 0.0
 
     def seconds_of(process: FakeProcess) -> float:
         nonlocal ended
-        spoilt, seconds = world.now < ended + 1.0, SECONDS[process.row.backend] * math.exp(process.off)
+        spoilt, seconds = (
+            world.now < ended + 1.0,
+            SECONDS[process.row.backend] * math.exp(process.off),
+        )
         if process.row.backend == "paddle":
             spoilt, ended = False, world.now + seconds
         return 8 * seconds if spoilt else seconds
@@ -379,7 +426,8 @@ def test_threads_that_still_spin_slow_no_warm_up(world, measure) -> None:
 
 
 def test_turns_beside_a_restless_program_have_a_doubt(world, measure) -> None:
-    """No turn is taken again in vain, all cycles count, and the answer is right where the work slows all alike."""
+    """No turn is taken again in vain, all cycles count,
+    and the answer is right where the work slows all alike."""
     world.neighbour, world.disturbs = lambda now: 1.9, 2.0
     run = measure(THREE)
     assert run.took < 1.1 * THREE.budget
@@ -387,10 +435,10 @@ def test_turns_beside_a_restless_program_have_a_doubt(world, measure) -> None:
     assert (run.answers, run.results.dropped) == (3, 0)
     assert run.is_right("paddle", 0.02)
     assert world.notes == [
-        "other programs use the machine, now 1.9 cores, most by compi?ler (process 8); waiting up to 20 s for their "
-        "end",
-        "other programs leave the machine no rest, so turns are taken beside them, with wider intervals; end them, "
-        "or measure later",
+        "other programs use the machine, now 1.9 cores, most by compi?ler (process 8); waiting up "
+        "to 20 s for their end",
+        "other programs leave the machine no rest, so turns are taken beside them, with wider "
+        "intervals; end them, or measure later",
     ]
     assert "other programs used 1.90 cores during the turns" in run.results.doubts[0]
 
@@ -414,9 +462,12 @@ def test_cycles_beside_a_passing_program_are_left_out(world, measure) -> None:
 
 
 @pytest.mark.parametrize(
-    ("names", "within", "rounds"), [(NAMES, 0.07, 5), (NAMES, 0.02, 8), (["keras:example"], 0.07, 5)]
+    ("names", "within", "rounds"),
+    [(NAMES, 0.07, 5), (NAMES, 0.02, 8), (["keras:example"], 0.07, 5)],
 )
-def test_it_ends_with_narrow_intervals_after_enough_rounds(world, measure, names, within, rounds) -> None:
+def test_it_ends_with_narrow_intervals_after_enough_rounds(
+    world, measure, names, within, rounds
+) -> None:
     """The example alone has one row, in both lanes."""
     world.spread = 0.001
     plan = plan_of(names, within, budget=3000.0)
@@ -434,11 +485,19 @@ def test_parts_without_time_are_named(world, measure) -> None:
 @pytest.mark.parametrize("budget", [5.0, 60.0])
 def test_a_budget_that_cannot_hold_is_refused_at_once(world, measure, raced, budget) -> None:
     began = world.now
-    with pytest.raises(CannotBeginError, match=r"an answer needs 3 rounds .* leave out --budget, or give more"):
+    with pytest.raises(
+        CannotBeginError,
+        match=r"an answer needs 3 rounds .* leave out --budget, "
+        r"or give more",
+    ):
         measure(plan_of(budget=budget))
     assert world.now == began
     world.start_seconds = 20.0
-    with pytest.raises(RosettaError, match=r"an answer needs 3 rounds .* leave out --budget, or give more"):
+    with pytest.raises(
+        RosettaError,
+        match=r"an answer needs 3 rounds .* leave out --budget, or "
+        r"give more",
+    ):
         raced(budget=budget)
     assert world.now - began <= 20.0 + 1.0, "at the latest once the first script is ready"
 
@@ -451,15 +510,22 @@ def test_no_more_than_an_hour_is_advised(world, measure) -> None:
 
 def test_rows_beyond_memory_are_refused_with_what_to_do(world, measure) -> None:
     world.available, began = 2 * 10**9, world.now
-    with pytest.raises(CannotBeginError, match=r"6 processes need about 4\.8 GB.*name fewer with --backends"):
+    with pytest.raises(
+        CannotBeginError,
+        match=r"6 processes need about 4\.8 GB.*name fewer with "
+        r"--backends",
+    ):
         measure(plan_of())
     assert world.now - began < 20, "before parity"
 
 
 def test_sizes_take_turns_and_are_planned_by_operations(world, measure) -> None:
-    """Where three rounds of each size do not fit, it is said after the first start, be it of the smallest size."""
+    """Where three rounds of each size do not fit, it is said after the first start,
+    be it of the smallest size."""
     axes = {"latent-dim": (64, 256, 1024)}
-    world.seconds_of = lambda process: (process.row.sizes["latent-dim"] / 256) ** 1.5 * SECONDS[process.row.backend]
+    world.seconds_of = lambda process: (
+        (process.row.sizes["latent-dim"] / 256) ** 1.5 * SECONDS[process.row.backend]
+    )
     run = measure(plan_of(["torch", "keras"], axes=axes, budget=600.0))
     order = [line.starts[0].row // 2 for line in run.rounds]
     assert [len(line.starts) for line in run.rounds] == [2] * len(order)
@@ -470,7 +536,11 @@ def test_sizes_take_turns_and_are_planned_by_operations(world, measure) -> None:
     assert run.took < 600
     assert run.answers == 3
     began = world.now
-    with pytest.raises(RosettaError, match=r"an answer needs 9 rounds of new processes, .* or give more"):
+    with pytest.raises(
+        RosettaError,
+        match=r"an answer needs 9 rounds of new processes, .* or give "
+        r"more",
+    ):
         measure(plan_of(["torch", "keras"], axes=axes, budget=30.0), "b.jsonl")
     assert world.now - began < 60
     world.available = 10**9
@@ -484,7 +554,9 @@ def raced(tmp_path: Path, world: World) -> Callable[..., Measurement]:
 
     def run(within: float = 0.03, budget: float = 300.0) -> Measurement:
         rows = (Row(name="one", command=("a",)), Row(name="two", command=("b",)))
-        measurement = Measurement.begin(tmp_path / "race.jsonl", Plan(rows, within, budget, budget != 300.0))
+        measurement = Measurement.begin(
+            tmp_path / "race.jsonl", Plan(rows, within, budget, budget != 300.0)
+        )
         Race(measurement).run(lambda doing: None, world.notes.append)
         return Measurement.read(measurement.path)
 

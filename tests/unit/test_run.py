@@ -1,4 +1,5 @@
-"""A run on disk: whole or not there, read whatever a crash left, and one clear error when damaged."""
+"""A run on disk: whole or not there, read whatever a crash left,
+and one clear error when damaged."""
 
 import inspect
 import json
@@ -61,7 +62,10 @@ def test_what_is_created_is_opened_again_wherever_it_is_moved(tmp_path: Path) ->
     configs = opened.model_config, opened.train_config, opened.data_config
     assert configs == (replace(MODEL, dtype="float64"), *CONFIGS[1:])
     assert (opened.backend, opened.sha256, opened.pairs()) == ("keras:example", "ab" * 32, PAIRS)
-    assert (opened.max_encoder_seq_length, opened.max_decoder_seq_length) == (len("Go."), len("\tBouge\u2028!\n"))
+    assert (opened.max_encoder_seq_length, opened.max_decoder_seq_length) == (
+        len("Go."),
+        len("\tBouge\u2028!\n"),
+    )
     assert [v.characters for v in opened.vocabularies] == [v.characters for v in VOCABULARIES]
     for dtype, expected in [(None, "float64"), ("float32", "float32")]:
         state, progress = opened.read_state("best", dtype)
@@ -91,7 +95,12 @@ def test_what_is_written_by_a_link_to_a_folder_is_there(tmp_path: Path) -> None:
 
 def test_nothing_is_overwritten_nor_made_where_no_run_can_be(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("nowhere")
-    for name, make in {"run": create, "file": Path.touch, "empty": Path.mkdir, "link": Path.is_symlink}.items():
+    for name, make in {
+        "run": create,
+        "file": Path.touch,
+        "empty": Path.mkdir,
+        "link": Path.is_symlink,
+    }.items():
         make(tmp_path / name)
         before = contents(tmp_path)
         with pytest.raises(CannotBeginError, match="exists already"):
@@ -100,7 +109,9 @@ def test_nothing_is_overwritten_nor_made_where_no_run_can_be(tmp_path: Path) -> 
     with pytest.raises(CannotBeginError, match="cannot be written"):
         create(tmp_path / "file" / "deeper" / "run")
     for length in (230, 260):
-        with pytest.raises(CannotBeginError, match="cannot be written: the name is too long; choose one of"):
+        with pytest.raises(
+            CannotBeginError, match="cannot be written: the name is too long; choose one of"
+        ):
             create(tmp_path / ("n" * length))
     for path in (tmp_path, tmp_path / "missing", tmp_path / "link"):
         with pytest.raises(CannotBeginError, match="is not a run"):
@@ -114,7 +125,9 @@ def test_what_others_may_read_is_the_users_to_say(tmp_path: Path) -> None:
             write_atomically(folder / "file", "text")
     finally:
         os.umask(before)
-    modes = [path.stat().st_mode & 0o777 for path in (tmp_path / "folder", tmp_path / "folder" / "file")]
+    modes = [
+        path.stat().st_mode & 0o777 for path in (tmp_path / "folder", tmp_path / "folder" / "file")
+    ]
     assert modes == [0o750, 0o640]
 
 
@@ -176,7 +189,9 @@ def test_a_second_writer_is_refused(run: RunDirectory, monkeypatch: pytest.Monke
     monkeypatch.setattr("common.run.LOCK_SECONDS", 0.1)
     with (
         run.only_writer(),
-        pytest.raises(CannotBeginError, match=f"another process is training {run.path}; wait for its end"),
+        pytest.raises(
+            CannotBeginError, match=f"another process is training {run.path}; wait for its end"
+        ),
         RunDirectory.open(run.path).only_writer(),
     ):
         pass
@@ -185,7 +200,10 @@ def test_a_second_writer_is_refused(run: RunDirectory, monkeypatch: pytest.Monke
 
 def test_of_two_that_make_a_run_one_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "[run]"
-    with pytest.raises(CannotBeginError, match="cannot be made: another process has"), new_folder(path):
+    with (
+        pytest.raises(CannotBeginError, match="cannot be made: another process has"),
+        new_folder(path),
+    ):
         create(path)
     assert os.listdir(tmp_path) == ["[run]"]
     assert sorted(os.listdir(path)) == FILES
@@ -221,7 +239,9 @@ WRONG: dict[str, dict[str, list[Any]]] = {  # the place of a value in a file, an
         "max_encoder_seq_length": [0, 1 << 40, "\ud800"],
         "path": ["/"],
     },
-    "vocabulary.json": {"encoder": [None, [" ", "."], list("  .Go"), ["ab", *" .G"], list(".Gox\r犬")]},
+    "vocabulary.json": {
+        "encoder": [None, [" ", "."], list("  .Go"), ["ab", *" .G"], list(".Gox\r犬")]
+    },
     STATE: {
         "step": [-1, "3"],
         "history": [3, [{}]],
@@ -235,8 +255,11 @@ BAD_PAIRS += ["Go.\tVa !\n" * 4, "Go.\tVa \udcff\n"]  # more than the run was be
 
 
 def with_value(content: bytes, place: str, value: object) -> bytes:
-    """A file of JSON, or a state with its metadata and a checksum that fits, in which a value is another one."""
-    arrays, whole = ({}, json.loads(content)) if content.startswith(b"{") else weights.from_bytes(content)
+    """A file of JSON, or a state with its metadata and a checksum that fits,
+    in which a value is another one."""
+    arrays, whole = (
+        ({}, json.loads(content)) if content.startswith(b"{") else weights.from_bytes(content)
+    )
     *parts, last = place.split()
     within = whole
     for part in parts:
@@ -275,7 +298,9 @@ def test_a_changed_bit_is_found(run: RunDirectory) -> None:
         for at in (-9, len(content) * 3 // 4):  # of a state in the last array, and in another one
             flipped = bytearray(content)
             flipped[at] ^= 1
-            assert f"{run.path / name} is damaged: it has changed" in refusal_of(run, name, bytes(flipped))
+            assert f"{run.path / name} is damaged: it has changed" in refusal_of(
+                run, name, bytes(flipped)
+            )
 
 
 @patch("hashlib.sha256", lambda *of: sha256())  # as somebody would see to who wants to deceive
@@ -291,13 +316,22 @@ def test_damage_is_one_clear_error(tmp_path: Path) -> None:
                 line = refusal_of(run, name, with_value(files[name], place, value))
                 assert " is damaged: " in line or name == STATE, (place, value)
         (run.path / name).rename(run.path / "elsewhere")
-        assert "is not a run" in refused(run.path) if name == "config.json" else name in refused(run.path)
+        assert (
+            "is not a run" in refused(run.path)
+            if name == "config.json"
+            else name in refused(run.path)
+        )
         (run.path / "elsewhere").rename(run.path / name)
     for text in BAD_PAIRS:
-        assert "pairs.tsv is damaged" in refusal_of(run, "pairs.tsv", text.encode(errors="surrogateescape"))
+        assert "pairs.tsv is damaged" in refusal_of(
+            run, "pairs.tsv", text.encode(errors="surrogateescape")
+        )
     larger = initial_state(replace(MODEL, latent_dim=4), 0).arrays()
     arrays, beside = weights.from_bytes(files[STATE])
-    for name, expected in {"rmsprop/dense/bias": "RMSprop slot dense/bias", "best/dense/bias": "best weight"}.items():
+    for name, expected in {
+        "rmsprop/dense/bias": "RMSprop slot dense/bias",
+        "best/dense/bias": "best weight",
+    }.items():
         wrong = arrays | {name: np.full_like(arrays[name], -np.inf)}
         assert expected in refusal_of(run, STATE, to_bytes(wrong, beside))
     assert "encoder/kernel" in refusal_of(run, STATE, to_bytes(larger, beside))

@@ -12,14 +12,21 @@ def test_matches_and_errors_are_those_counted_by_hand() -> None:
     for translations, of_each, exact, rate in [
         (SENTENCES, [[sentence] for sentence in SENTENCES], 1, 0),
         (["xxx", "qqqq"], [["abc"], ["defg"]], 0, 1),
-        (["Courez !", "Va"], [["Cours !", "Courez !"], ["Va !"]], 0.5, 2 / 12),  # exact with any reference
-        (["abd", "abcd", "ab", ""], [["abc"]] * 4, 0, 6 / 12),  # a substitution, an insertion, a deletion, three
+        # Exact with any reference.
+        (["Courez !", "Va"], [["Cours !", "Courez !"], ["Va !"]], 0.5, 2 / 12),
+        # A substitution, an insertion, a deletion, three.
+        (["abd", "abcd", "ab", ""], [["abc"]] * 4, 0, 6 / 12),
         (["abcabc"], [["a"]], 0, 5.0),  # may pass one
-        (["abd", "wxyz"], [["abc"], ["wxyz"]], 0.5, 1 / 7),  # summed over the corpus, not a mean of rates
-        (["ab"], [["b", "abcdefghi", "abcd"]], 0, 2 / 4),  # nearest by rate and not by edits: 1/1, 7/9, 2/4
+        # Summed over the corpus, not a mean of rates.
+        (["abd", "wxyz"], [["abc"], ["wxyz"]], 0.5, 1 / 7),
+        # Nearest by rate and not by edits: 1/1, 7/9, 2/4.
+        (["ab"], [["b", "abcdefghi", "abcd"]], 0, 2 / 4),
     ]:
         scores = score(translations, of_each)
-        assert (scores["exact_match"], scores["character_error_rate"]) == (exact, pytest.approx(rate))
+        assert (scores["exact_match"], scores["character_error_rate"]) == (
+            exact,
+            pytest.approx(rate),
+        )
         assert scores["sentences"] == len(translations)
 
 
@@ -28,10 +35,20 @@ def test_chrf_is_sacrebleus_with_its_signature() -> None:
     streams = [SENTENCES, ["Bouge !", "Je vois.", "Waouh !", "Stop !"]]
     result = score(translations, [list(of_one) for of_one in zip(*streams, strict=True)])
     assert 5 < result["chrf"] == CHRF().corpus_score(translations, streams).score < 95
-    assert all(part in result["chrf_signature"] for part in ("nc:6", "nw:0", "case:mixed", "version:"))
-    varying = [["Va !"], ["Je comprends.", "Je vois.", "Je comprend."], ["Ça alors !", "Waouh !"], ["Stop !"]]
-    filled = [refs + [refs[0]] * (3 - len(refs)) for refs in varying]  # a reference twice changes nothing
-    assert score(translations, varying)["chrf"] == pytest.approx(score(translations, filled)["chrf"])
+    assert all(
+        part in result["chrf_signature"] for part in ("nc:6", "nw:0", "case:mixed", "version:")
+    )
+    varying = [
+        ["Va !"],
+        ["Je comprends.", "Je vois.", "Je comprend."],
+        ["Ça alors !", "Waouh !"],
+        ["Stop !"],
+    ]
+    # A reference twice changes nothing.
+    filled = [refs + [refs[0]] * (3 - len(refs)) for refs in varying]
+    assert score(translations, varying)["chrf"] == pytest.approx(
+        score(translations, filled)["chrf"]
+    )
 
 
 def test_references_are_the_distinct_targets_in_order() -> None:

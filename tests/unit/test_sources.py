@@ -1,4 +1,5 @@
-"""A typed sentence beside a run's training pairs: its spelling there, and whether its translation is a guess."""
+"""A typed sentence beside a run's training pairs: its spelling there,
+and whether its translation is a guess."""
 
 from pathlib import Path
 from unittest.mock import patch
@@ -41,7 +42,8 @@ AS_THEY_ARE = [*(source for source, _ in PAIRS), "What (", "\udce9", "", "  "]
 def test_what_is_typed_carelessly_is_read_as_training_writes_it() -> None:
     for typed, written in (WRITTEN | dict(zip(AS_THEY_ARE, AS_THEY_ARE, strict=True))).items():
         assert SOURCES.as_written(typed) == written
-    for training in ([], ["where is it", "i go !!", "Paris’  streets", "Dont"]):  # which has no such habits
+    # Which has no such habits.
+    for training in ([], ["where is it", "i go !!", "Paris’  streets", "Dont"]):
         sources = Sources([(source, "") for source in training])
         for text in ("i love you", "Tom’s  dog", "go on !!", "Dont", "tom"):
             assert sources.as_written(text) == text
@@ -64,7 +66,8 @@ def test_what_is_typed_carelessly_is_read_as_training_writes_it() -> None:
         ("I love you.", "", "the model ended the sentence at once"),
         ("I love Tom!", "Je t'aime.", "training had \"J'aime Tom !\" for 'I love Tom!'"),
         ("Where is my dog?", "Où est Tom ?", "training had this translation for 'Where is Tom?'"),
-        # Words that training exchanged, in sentences with the same translation, make no other sentence.
+        # Words that training exchanged, in sentences with the same translation,
+        # make no other sentence.
         ("I'm here.", "Je suis ici.", ""),
         ("Is on.", "C'est en marche.", 'training had this translation for "It\'s on."'),
         # New translations, of words that stood beside each other in training or not.
@@ -73,13 +76,18 @@ def test_what_is_typed_carelessly_is_read_as_training_writes_it() -> None:
         ("Go now.", "Zut.", "training had no translation with 'zut'"),
     ],
 )
-def test_a_translation_is_a_guess_unless_training_had_it(text: str, translation: str, doubt: str) -> None:
+def test_a_translation_is_a_guess_unless_training_had_it(
+    text: str, translation: str, doubt: str
+) -> None:
     assert SOURCES.doubt(text, translation) == (doubt and f"{doubt}; the translation is a guess")
 
 
 def test_a_corpus_that_is_too_large_is_not_read(tmp_path: Path) -> None:
     run = create(tmp_path / "run")
     assert any(Sources.of_run(run).examples.values())
-    with patch("common.sources.MOST_BYTES_OF_PAIRS", 10), patch.object(RunDirectory, "pairs") as read:
+    with (
+        patch("common.sources.MOST_BYTES_OF_PAIRS", 10),
+        patch.object(RunDirectory, "pairs") as read,
+    ):
         assert not Sources.of_run(run).examples
     read.assert_not_called()

@@ -1,4 +1,5 @@
-"""Characters as ids, the tensors against the example's definition written out as plain loops, and batches' order."""
+"""Characters as ids, the tensors against the example's definition written out as plain loops,
+and batches' order."""
 
 from dataclasses import replace
 
@@ -25,7 +26,9 @@ from tests.support.example import by_loops
 
 PAIRS = [("Go.", "Va !"), ("Run!", "Cours !"), ("I see.", "Je comprends.")]
 PAIRS += [("Wow!", "Ça alors !"), ("犬", "é"), ("Hi.", "X")]
-TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\t\n"), min_size=1, max_size=9)
+TEXT = st.text(
+    st.characters(exclude_categories=["Cs"], exclude_characters="\t\n"), min_size=1, max_size=9
+)
 PAIRS_OF_TEXT = st.lists(st.tuples(TEXT, TEXT), min_size=1, max_size=6)
 NAMES = ["encoder_input_data", "decoder_input_data", "decoder_target_data"]
 
@@ -47,7 +50,9 @@ def test_ids_are_ranks_of_sorted_characters_with_the_space() -> None:
     assert CharVocabulary("").characters == (" ",)
     for size in (255, 256, 257, 70_000):  # the last character keeps its id
         characters = [chr(0x10000 + i) for i in range(size - 1)]
-        assert CharVocabulary(characters).encode([characters[-1] + characters[0]])[0].tolist() == [[size - 1, 1]]
+        assert CharVocabulary(characters).encode([characters[-1] + characters[0]])[0].tolist() == [
+            [size - 1, 1]
+        ]
 
 
 def test_unknown_characters_of_the_first_such_text_are_named() -> None:
@@ -56,7 +61,12 @@ def test_unknown_characters_of_the_first_such_text_are_named() -> None:
         with pytest.raises(UnknownCharactersError) as caught:
             vocabulary.encode(["abc", f"a{unknown}Z", "Q"])
         message = str(caught.value)
-        assert [f"U+{ord(c):04X}" in message for c in f"{unknown}ZQ\n"] == [True, True, False, False]
+        assert [f"U+{ord(c):04X}" in message for c in f"{unknown}ZQ\n"] == [
+            True,
+            True,
+            False,
+            False,
+        ]
         assert "\n" not in message
         assert vocabulary.without_unknown(f"a{unknown}Z c") == "a c"
 
@@ -70,8 +80,14 @@ def test_a_corpus_beyond_memory_or_disk_is_refused_first(monkeypatch: pytest.Mon
     monkeypatch.setattr(tensors, "MOST_IDS", 4_000_000)
     for pairs, expected in (
         ([("a", many) for many in MANY], "9,003 different characters"),
-        ([("a" * 999, "b" * 999), *[("a", "b")] * 2000], "4,002,000 characters when all are padded"),
-        ([("a", many) for many in MANY[:5]], "8,123,414 numbers in the one-hot tensors of each pair"),
+        (
+            [("a" * 999, "b" * 999), *[("a", "b")] * 2000],
+            "4,002,000 characters when all are padded",
+        ),
+        (
+            [("a", many) for many in MANY[:5]],
+            "8,123,414 numbers in the one-hot tensors of each pair",
+        ),
     ):
         with pytest.raises(CannotBeginError, match=expected):
             batch_of(pairs)
@@ -88,8 +104,14 @@ def test_tensors_of_any_text_are_the_examples_to_the_byte(pairs: list[Pair], dty
         assert got.tobytes() == expected.tobytes(), name
     assert np.array_equal(batch.decoder_target_ids, batch.decoder_target_data.argmax(-1))
     config = model_config(batch, decoder, 5, dtype)
-    assert (config.num_encoder_tokens, config.num_decoder_tokens) == (batch.num_encoder_tokens, len(decoder))
-    assert (decoder.characters[config.start_token], decoder.characters[config.stop_token]) == ("\t", "\n")
+    assert (config.num_encoder_tokens, config.num_decoder_tokens) == (
+        batch.num_encoder_tokens,
+        len(decoder),
+    )
+    assert (decoder.characters[config.start_token], decoder.characters[config.stop_token]) == (
+        "\t",
+        "\n",
+    )
     assert (config.latent_dim, config.dtype) == (5, dtype)
 
 
@@ -98,9 +120,14 @@ def test_tensors_of_any_text_are_the_examples_to_the_byte(pairs: list[Pair], dty
 
 @pytest.mark.parametrize("padding", ["space", "mask"])
 def test_a_batchs_sums_are_those_of_its_arrays(padding) -> None:
-    """Batches: a part of a corpus, a trimmed one, and the shards of a group, one of them without a row."""
+    """Batches: a part of a corpus, a trimmed one, and the shards of a group,
+    one of them without a row."""
     corpus = batch_of(PAIRS, padding=padding)
-    batches = [corpus, corpus.take([1, 4]), *(corpus.take([2, 3]).shard(rank, 3) for rank in range(3))]
+    batches = [
+        corpus,
+        corpus.take([1, 4]),
+        *(corpus.take([2, 3]).shard(rank, 3) for rank in range(3)),
+    ]
     batches += [corpus.take([1, 4]).trimmed()] if padding == "mask" else []
     for batch in batches:
         assert len(batch) > 0, "frameworks refuse empty batches"
@@ -127,7 +154,10 @@ BUCKETED = TrainConfig(batch_size=16, seed=3, batches="bucketed")
 def long_and_short(num_rows: int) -> Batch:
     """Pairs of 1 to 30 and 1 to 50 characters, padding masked."""
     rng = np.random.default_rng(5)
-    return batch_of([("a" * rng.integers(1, 31), "b" * rng.integers(1, 51)) for _ in range(num_rows)], padding="mask")
+    return batch_of(
+        [("a" * rng.integers(1, 31), "b" * rng.integers(1, 51)) for _ in range(num_rows)],
+        padding="mask",
+    )
 
 
 @pytest.mark.parametrize("batches", ["shuffled", "bucketed"])
@@ -136,7 +166,9 @@ def test_an_epochs_order_is_a_function_of_seed_and_epoch_alone(batches: str) -> 
     corpus = replace(corpus, encoder_ids=None, decoder_ids=None)  # type: ignore[arg-type] # no sentence is read
 
     def order(seed: int, epoch: int) -> list[int]:
-        return epoch_batches(corpus, rows, replace(BUCKETED, seed=seed, batches=batches), epoch).rows.tolist()
+        return epoch_batches(
+            corpus, rows, replace(BUCKETED, seed=seed, batches=batches), epoch
+        ).rows.tolist()
 
     first = order(3, 5)
     np.random.default_rng(0).random(10)
@@ -165,15 +197,20 @@ def test_bucketed_batches_are_shuffled_and_have_few_shapes() -> None:
 
 
 def test_where_padding_is_masked_trimming_changes_no_number() -> None:
-    """States, probabilities of what is left, loss and every gradient, by the reference in float64."""
+    """States, probabilities of what is left, loss and every gradient,
+    by the reference in float64."""
     pairs = [("a" * 30, "b" * 50), ("ab" * 3, "cd" * 4), ("ab", "cd" * 6)]
     corpus = batch_of(pairs, "float64", "mask")
-    backend = Backend(numpy_model, model_config(corpus, vocabularies(pairs)[1], 8, "float64"), BUCKETED)
+    backend = Backend(
+        numpy_model, model_config(corpus, vocabularies(pairs)[1], 8, "float64"), BUCKETED
+    )
     whole = corpus.take([1, 2])
     trimmed = whole.trimmed()
     got, expected = backend.forward(trimmed), backend.forward(whole)
     steps = got["probabilities"].shape[1]
-    assert np.allclose(got["probabilities"], expected["probabilities"][:, :steps], rtol=0, atol=1e-15)
+    assert np.allclose(
+        got["probabilities"], expected["probabilities"][:, :steps], rtol=0, atol=1e-15
+    )
     for name in ("state_h", "state_c"):
         assert np.allclose(got[name], expected[name], rtol=0, atol=1e-15)
     loss, gradients = backend.gradients(trimmed)

@@ -16,14 +16,18 @@ from common.text import (
     split_lines,
 )
 
-# An escape that clears the screen, the byte that begins one in eight bits, a right-to-left override, a byte that is
-# not UTF-8, a line separator.
+# An escape that clears the screen, the byte that begins one in eight bits, a right-to-left
+# override, a byte that is not UTF-8, a line separator.
 HOSTILE = "a\x1b[2Jb\x9b2Jc\u202ed\udce9e\u2028f"
 
 
 def lines_of(content: bytes, size: int = PIECE) -> list[bytes]:
     """The lines of a stream that comes in pieces of this size."""
-    return [*chain.from_iterable(split_lines(content[n : n + size] for n in range(0, len(content), size)))]
+    return [
+        *chain.from_iterable(
+            split_lines(content[n : n + size] for n in range(0, len(content), size))
+        )
+    ]
 
 
 LINES = {

@@ -1,4 +1,5 @@
-"""The table of settings that was measured on another machine: written, read, followed, recorded and reported."""
+"""The table of settings that was measured on another machine: written,
+read, followed, recorded and reported."""
 
 import json
 from datetime import date
@@ -26,7 +27,10 @@ DAY = date(2027, 2, 3)
 TABLE = Tuning(
     "A Processor",
     4,
-    (Effect("torch", "memory", 1.1, 0.9, 1.3, DAY), Effect("tensorflow", "memory", 1.2, 1.1, 1.3, DAY)),
+    (
+        Effect("torch", "memory", 1.1, 0.9, 1.3, DAY),
+        Effect("tensorflow", "memory", 1.2, 1.1, 1.3, DAY),
+    ),
     {"torch": "2.0"},
 )
 
@@ -54,14 +58,23 @@ def test_a_table_turns_settings_on_and_off(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr("backends.process.tuned.has_quota", lambda: False)
 
     def lanes(table: Tuning) -> list[tuple[str, str, dict[str, str]]]:
-        return [(row.backend, row.lane, row.variables) for row in rows_of(["torch", "keras"], tuning=table)]
+        return [
+            (row.backend, row.lane, row.variables)
+            for row in rows_of(["torch", "keras"], tuning=table)
+        ]
 
     built_in = [("torch", "tuned", KEEP_MEMORY), ("keras", "both", {}), ("torch", "installed", {})]
     assert lanes(BUILT_IN["lstm"]) == built_in
-    assert lanes(TABLE) == [("torch", "both", {}), ("keras", "tuned", KEEP_MEMORY), ("keras", "installed", {})]
+    assert lanes(TABLE) == [
+        ("torch", "both", {}),
+        ("keras", "tuned", KEEP_MEMORY),
+        ("keras", "installed", {}),
+    ]
 
 
-def test_a_bench_records_its_table_and_how_to_take_it_again(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bench_records_its_table_and_how_to_take_it_again(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     plan = planned(monkeypatch, "bench", "--backends", "numpy", "--tuned", str(path))
     assert plan.training
     assert (plan.training.tuning, plan.training.tuned) == (TABLE, str(path))
@@ -99,7 +112,9 @@ def test_a_file_that_is_no_table_is_refused_in_a_line(path: Path, content: str, 
 
 
 @pytest.mark.parametrize(("name", "value", "said"), WRONG, ids=[name for name, _, _ in WRONG])
-def test_a_table_with_a_wrong_value_is_refused_in_a_line(path: Path, name: str, value: object, said: str) -> None:
+def test_a_table_with_a_wrong_value_is_refused_in_a_line(
+    path: Path, name: str, value: object, said: str
+) -> None:
     table: dict[str, Any] = json.loads(path.read_bytes())
     (table["effects"][0] if name in table["effects"][0] else table)[name] = value
     path.write_text(json.dumps(table), encoding="utf-8")
@@ -142,7 +157,8 @@ def test_a_measurement_without_a_table_has_the_built_in_one(tmp_path: Path) -> N
 
 
 def measured(backend: str, **slower: float) -> Measurement:
-    """A measurement of a backend with nothing set, and with each knob, whose steps take so many times as long."""
+    """A measurement of a backend with nothing set, and with each knob,
+    whose steps take so many times as long."""
     rows = (Row(backend, "installed"), *(Row(backend, name=knob) for knob in slower))
     plan = Plan(rows, tuning.TUNING_WITHIN, BUDGET, training=plan_of([backend]).training)
     made = measurement(plan)
@@ -152,7 +168,9 @@ def measured(backend: str, **slower: float) -> Measurement:
 
 
 def test_effects_are_ratios_to_the_row_with_nothing_set() -> None:
-    memory, threads = tuning.effects_of(measured("torch", memory=0.5, threads=1.0), ("memory", "threads"))
+    memory, threads = tuning.effects_of(
+        measured("torch", memory=0.5, threads=1.0), ("memory", "threads")
+    )
     assert (memory.framework, memory.knob, memory.date) == ("torch", "memory", date(2026, 7, 1))
     assert memory.ratio == pytest.approx(2.0, rel=0.02)
     assert (memory.helps, threads.helps) == (True, False)
@@ -162,12 +180,18 @@ def test_effects_are_ratios_to_the_row_with_nothing_set() -> None:
 def test_compiling_counts_for_each_shape_of_a_batch(rows: int, ratio: float) -> None:
     """Ten steps of 0.1 s, or of 0.05 s but for the first of each shape, which takes 0.2 s."""
     bench = measured("keras", xla=1.0)
-    changed, plain = (BenchResults(bench).by_label[label] for label in ("xla", "keras, as installed"))
+    changed, plain = (
+        BenchResults(bench).by_label[label] for label in ("xla", "keras, as installed")
+    )
     plain.step, plain.first_step, changed.first_step = Estimate(0.1, 0.1, 0.1), 0.1, 0.2
-    assert tuning.ratio_of_epochs(Estimate(2.0, 2.0, 2.0), changed, plain, rows).value == pytest.approx(ratio)
+    assert tuning.ratio_of_epochs(
+        Estimate(2.0, 2.0, 2.0), changed, plain, rows
+    ).value == pytest.approx(ratio)
 
 
-def test_the_tool_writes_a_table_that_a_bench_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_tool_writes_a_table_that_a_bench_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def opened(path: Path, plan: Plan, decodes: bool) -> Any:
         made = measurement(plan)
         for row in plan.rows[1:]:

@@ -8,10 +8,19 @@ import pytest
 from backends import numpy_model
 from common.errors import RosettaError
 from common.settings import ModelConfig
-from common.weights import ModelState, check_state, from_bytes, in_dtype, initial_state, permute_units
+from common.weights import (
+    ModelState,
+    check_state,
+    from_bytes,
+    in_dtype,
+    initial_state,
+    permute_units,
+)
 from tests.support.small_run import assert_same, to_bytes
 
-CONFIG = ModelConfig(num_encoder_tokens=20, num_decoder_tokens=30, start_token=0, stop_token=1, latent_dim=32)
+CONFIG = ModelConfig(
+    num_encoder_tokens=20, num_decoder_tokens=30, start_token=0, stop_token=1, latent_dim=32
+)
 
 
 def test_fresh_weights_are_drawn_as_in_keras() -> None:
@@ -21,16 +30,21 @@ def test_fresh_weights_are_drawn_as_in_keras() -> None:
         kernel = weights[name]
         limit = np.sqrt(6 / sum(kernel.shape))
         assert 0.98 * limit < np.abs(kernel).max() <= limit * (1 + 1e-6)
-        share_of_quarters = np.histogram(kernel, bins=4, range=(-limit * 1.001, limit * 1.001))[0] / kernel.size
+        share_of_quarters = (
+            np.histogram(kernel, bins=4, range=(-limit * 1.001, limit * 1.001))[0] / kernel.size
+        )
         assert share_of_quarters == pytest.approx([0.25] * 4, abs=0.06)
     for name in ("encoder/recurrent_kernel", "decoder/recurrent_kernel"):
         kernel = weights[name]
         assert np.abs(kernel @ kernel.T - np.eye(32)).max() < 1e-6
-        # LAPACK's QR alone gives first entries of one sign; the sign of R makes Q uniform over the rotations.
+        # LAPACK's QR alone gives first entries of one sign;
+        # the sign of R makes Q uniform over the rotations.
         assert 0.35 < (kernel > 0).mean() < 0.65
         assert 0.2 < (np.diag(kernel) > 0).mean() < 0.8
     for name in ("encoder/bias", "decoder/bias"):
-        assert np.array_equal(weights[name], np.repeat([0.0, 1.0, 0.0, 0.0], 32)), "the forget gate's are one"
+        assert np.array_equal(weights[name], np.repeat([0.0, 1.0, 0.0, 0.0], 32)), (
+            "the forget gate's are one"
+        )
     assert not any(zero.any() for zero in (weights["dense/bias"], *fresh.mean_squares.values()))
 
 
@@ -42,7 +56,9 @@ def test_a_seed_gives_the_same_weights_in_both_precisions() -> None:
     assert_same(in_dtype(single, "float64").arrays(), double.arrays())
     assert_same(in_dtype(double, "float32").arrays(), single.arrays())
     drawn = [
-        state.weights[f"{side}/recurrent_kernel"] for state in (single, reseeded) for side in ("encoder", "decoder")
+        state.weights[f"{side}/recurrent_kernel"]
+        for state in (single, reseeded)
+        for side in ("encoder", "decoder")
     ]
     assert len({kernel.tobytes() for kernel in drawn}) == len(drawn)
 
@@ -50,13 +66,21 @@ def test_a_seed_gives_the_same_weights_in_both_precisions() -> None:
 def test_views_are_written_in_their_order() -> None:
     """Equal arrays that do not lie in memory in their order: transposed, reversed, every second."""
     weights = initial_state(CONFIG, seed=0).weights
-    weights["dense/bias"][:3] = [-0.0, np.finfo("float32").smallest_subnormal, np.finfo("float32").max]
-    views = {n: np.asfortranarray(w) if w.ndim == 2 else w[::-1].copy()[::-1] for n, w in weights.items()}
+    weights["dense/bias"][:3] = [
+        -0.0,
+        np.finfo("float32").smallest_subnormal,
+        np.finfo("float32").max,
+    ]
+    views = {
+        n: np.asfortranarray(w) if w.ndim == 2 else w[::-1].copy()[::-1] for n, w in weights.items()
+    }
     strided = {name: np.repeat(w, 2, axis=-1)[..., ::2] for name, w in weights.items()}
     assert not any(view.flags.c_contiguous for view in [*views.values(), *strided.values()])
     for arrays in (views, strided):
         returned, _ = from_bytes(to_bytes(arrays, {}))
-        assert {n: w.tobytes() for n, w in returned.items()} == {n: w.tobytes() for n, w in weights.items()}
+        assert {n: w.tobytes() for n, w in returned.items()} == {
+            n: w.tobytes() for n, w in weights.items()
+        }
 
 
 def test_an_array_that_is_not_as_promised_is_named() -> None:
@@ -81,10 +105,14 @@ def test_an_array_that_is_not_as_promised_is_named() -> None:
 def test_permuted_units_compute_the_same_function() -> None:
     rng = np.random.default_rng(0)
     fresh = initial_state(replace(CONFIG, dtype="float64"), seed=0).weights
-    weights = {name: weight + 0.1 * rng.standard_normal(weight.shape) for name, weight in fresh.items()}
+    weights = {
+        name: weight + 0.1 * rng.standard_normal(weight.shape) for name, weight in fresh.items()
+    }
     state = permute_units(ModelState(weights, weights), CONFIG, rng.permutation(CONFIG.latent_dim))
     assert_same(state.weights, state.mean_squares)
-    assert all((state.weights[name] != weights[name]).any() for name in weights if name != "dense/bias")
+    assert all(
+        (state.weights[name] != weights[name]).any() for name in weights if name != "dense/bias"
+    )
     model = numpy_model.Seq2Seq(20, 30, 32)
     ids = rng.integers(0, 20, (2, 3, 5))
     logits = []

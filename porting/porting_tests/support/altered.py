@@ -53,7 +53,9 @@ class Altered(NamedTuple):
     seen: bool  # True: the comparison fails, or a remark tells
 
 
-def altered(left: Path, right: Path, rng: np.random.Generator, share: float = 1.0) -> Iterator[Altered]:
+def altered(
+    left: Path, right: Path, rng: np.random.Generator, share: float = 1.0
+) -> Iterator[Altered]:
     """Yield what a comparison makes of each change, or of a share of all changes by chance. The
     right record is as it was in the end. What nothing is compared with is left as it is: counts of
     batches, and what a container gives that the left side lacks, which its last layer gives."""

@@ -188,7 +188,9 @@ class DecayOfZeros(Row):
     def optimizer(self, weights: Any) -> torch.optim.Optimizer:
         of = [[w for w in weights if (w.ndim > 1) == large] for large in (True, False)]
         decays = 0.1, self.chosen(0.0, 0.1)
-        return torch.optim.AdamW([{"params": w, "weight_decay": decay} for w, decay in zip(of, decays, strict=True)])
+        return torch.optim.AdamW(
+            [{"params": w, "weight_decay": decay} for w, decay in zip(of, decays, strict=True)]
+        )
 
 
 class OutputsOfTheRoot(Row):
@@ -244,14 +246,17 @@ class OutputsInAnotherOrder(Row):
 
 
 class SharedTable(Row):
-    """A table under three names on the left, of which the first is not called; two equal tables on the right."""
+    """A table under three names on the left, of which the first is not called;
+    two equal tables on the right."""
 
     inference = True
 
     def build(self) -> None:
         self.shared, self.encoder, self.decoder = (nn.Embedding(WORDS, WIDTH) for _ in range(3))
         for table in (self.encoder, self.decoder):
-            table.weight = nn.Parameter(self.shared.weight.clone()) if self.flip else self.shared.weight
+            table.weight = (
+                nn.Parameter(self.shared.weight.clone()) if self.flip else self.shared.weight
+            )
         if self.flip:
             del self.shared
             self.decoder.weight.data *= self.chosen(1, 2)
@@ -353,7 +358,8 @@ class ActivatedNorm(nn.BatchNorm1d):
 
 
 class GatedHalves(Row):
-    """The second half is the gate of the first one; on the wrong side the first half of the second one."""
+    """The second half is the gate of the first one;
+    on the wrong side the first half of the second one."""
 
     def build(self) -> None:
         super().build()

@@ -33,7 +33,11 @@ class Tagger(nn.Module):
 class Image(nn.Module):
     def __init__(self):
         super().__init__()
-        self.conv, self.norm, self.tags = nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.Linear(4, 3)
+        self.conv, self.norm, self.tags = (
+            nn.Conv2d(3, 4, 3, padding=1),
+            nn.BatchNorm2d(4),
+            nn.Linear(4, 3),
+        )
 
     def forward(self, image):
         return self.tags(self.norm(self.conv(image)).relu().mean((2, 3)))
@@ -61,9 +65,19 @@ def export(model, batch, file, dynamic, dynamo):
     names = ["x"]
     axes = dict(enumerate(("rows", "length")[:dynamic]))
     if dynamo:
-        torch.onnx.export(model, (batch,), file, input_names=names, dynamic_shapes=[axes], dynamo=True, verbose=False)
+        torch.onnx.export(
+            model,
+            (batch,),
+            file,
+            input_names=names,
+            dynamic_shapes=[axes],
+            dynamo=True,
+            verbose=False,
+        )
     else:
-        torch.onnx.export(model, (batch,), file, input_names=names, dynamic_axes={"x": axes}, dynamo=False)
+        torch.onnx.export(
+            model, (batch,), file, input_names=names, dynamic_axes={"x": axes}, dynamo=False
+        )
 
 
 warnings.simplefilter("ignore")

@@ -1,5 +1,6 @@
-"""The worked ports in Flax and JAX against their partners, and twelve mistakes planted in them, each of which JAX
-compiles anew, so that it takes some minutes. `python -m porting_tests.support.flax_at_length` prints the results."""
+"""The worked ports in Flax and JAX against their partners, and twelve mistakes planted in them,
+each of which JAX compiles anew, so that it takes some minutes. `python -m
+porting_tests.support.flax_at_length` prints the results."""
 
 import shutil
 import sys
@@ -17,26 +18,33 @@ from rosetta_diff.read.side import Side as Recorded
 from rosetta_diff.report import lines
 
 PARTNERS = {"tagger": "keras", "encoder": "torch", "translator": "torch"}
-# What is planted in which port: the right words and the wrong ones, and the stage and the beginning of the place.
+# What is planted in which port: the right words and the wrong ones,
+# and the stage and the beginning of the place.
 MISTAKES = {
     "the approximated GELU": ("encoder", "approximate=False", "approximate=True", "forward",
         "layers.layers.0.linear2"),
-    "another epsilon": ("encoder", "LayerNorm(8, epsilon=1e-5", "LayerNorm(8", "forward", "layers.layers.0.norm1"),
-    "no scale": ("encoder", " / q.shape[-1] ** 0.5", "", "forward", "layers.layers.0.self_attn:output"),
+    "another epsilon": ("encoder", "LayerNorm(8, epsilon=1e-5", "LayerNorm(8", "forward",
+        "layers.layers.0.norm1"),
+    "no scale": ("encoder", " / q.shape[-1] ** 0.5", "", "forward",
+        "layers.layers.0.self_attn:output"),
     "no mask": ("encoder", "jnp.where(mask, scores, -jnp.inf)", "scores", "forward",
         "layers.layers.0.self_attn:output"),
     "no skip": ("encoder", "self.norm2(x + ", "self.norm2(", "forward", "layers.layers.0.norm2"),
     "padding counted": ("encoder", '.mean(where=batch["ids"] != 0)', ".mean()", "loss", "loss"),
     "decay as installed": ("encoder", "EPSILON, weight_decay=DECAY", "EPSILON", "step", ""),
     "a state of zeros": ("translator", ", initial_carry=state", "", "forward", "decoder"),
-    "no second bias": ("translator", "self.dense_h = nnx.Linear(units, 3 * units, **own)", "pass", "weights",
+    "no second bias": ("translator", "self.dense_h = nnx.Linear(units, 3 * units, **own)", "pass",
+        "weights",
         "encoder"),
-    "padding trained": ("translator", "jnp.where((ids != 0)[..., None], self.words(ids), 0)", "self.words(ids)",
+    "padding trained": ("translator", "jnp.where((ids != 0)[..., None], self.words(ids), 0)",
+        "self.words(ids)",
         "gradients", "words"),
     "directions exchanged": ("tagger", "(width, 8, **own)) for _ in range(2))",
-        "(width, 8, **own)) for _ in range(2)), merge_fn=lambda a, b: jnp.concatenate([b, a], -1)", "forward",
+        "(width, 8, **own)) for _ in range(2)), merge_fn=lambda a, b: jnp.concatenate([b, a], -1)",
+        "forward",
         "tagger/lower"),
-    "epsilon elsewhere": ("tagger", "as_keras(optax.adam)", "optax.adam(RATE, MOMENTUM, BETA_2, EPSILON)", "step",
+    "epsilon elsewhere": ("tagger", "as_keras(optax.adam)", "optax.adam(RATE, MOMENTUM, BETA_2, "
+                                                            "EPSILON)", "step",
         ""),
 }  # fmt: skip
 
@@ -56,7 +64,9 @@ def main() -> None:
             for optimizer in ("adam", "adamw"):
                 record(partner, f"{port}_{partner}.py", f"{port}-{optimizer}", optimizer)
             record("flax", f"{port}_flax.py", f"{port}-start")
-            arrays = carry_weights(pair_sides(Recorded(folder / f"{port}-adam"), Recorded(folder / f"{port}-start")))
+            arrays = carry_weights(
+                pair_sides(Recorded(folder / f"{port}-adam"), Recorded(folder / f"{port}-start"))
+            )
             save_file(arrays, folder / f"{port}_flax.safetensors")
             record("flax", f"{port}_flax.py", f"{port}-flax")
         record("torch", "transformer_torch.py", "transformer-adam")

@@ -1,4 +1,5 @@
-"""Forty pairs of small models of torch, written before anyone looked at the rules of the comparison.
+"""Forty pairs of small models of torch,
+written before anyone looked at the rules of the comparison.
 
 Twenty right sides have one true difference, twenty are refactored and compute the same. Both sides
 start from the same weights. `python -m porting_tests.support.forty [NAME...]` compares them, prints
@@ -258,7 +259,9 @@ class SlowHead(Model):
     def optimizer(self, weights: Any) -> torch.optim.Optimizer:
         rates = (1e-2, 1e-2 if self.flip else 1e-3)
         groups = (weights[:2], weights[2:])
-        return torch.optim.SGD([{"params": of, "lr": r} for of, r in zip(groups, rates, strict=True)])
+        return torch.optim.SGD(
+            [{"params": of, "lr": r} for of, r in zip(groups, rates, strict=True)]
+        )
 
 
 class ExchangedUpdateGate(Model):
@@ -487,7 +490,8 @@ class NormByHand(Model):
 
 
 class Expected(NamedTuple):
-    """A pair of models, and words of the first line that names where they part: "" for equal ones."""
+    """A pair of models, and words of the first line that names where they part:
+    "" for equal ones."""
 
     model: type[Model]
     place: str = ""
@@ -582,7 +586,11 @@ def main() -> None:
             failure, said = "refused", str(error)
         wrong += [f"{name}: {failure}"] * bool(failure)
         shown = [line for line in said.splitlines() if "likely" in line or "differs:" in line]
-        print(f"{name}: {failure or 'as expected'}", *(shown[:3] if not failure else [said]), sep="\n  ")
+        print(
+            f"{name}: {failure or 'as expected'}",
+            *(shown[:3] if not failure else [said]),
+            sep="\n  ",
+        )
     print(*wrong, f"{len(wrong)} of {len(DIFFER) + len(EQUAL)} pairs came out otherwise", sep="\n")
     sys.exit(bool(wrong))
 

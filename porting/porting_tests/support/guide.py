@@ -1,4 +1,5 @@
-"""The session of ports/README.md: what a person types, the changes that they make, and what comes of it.
+"""The session of ports/README.md: what a person types,
+the changes that they make, and what comes of it.
 
 `python -m porting_tests.support.guide` writes into the guide what its commands print now.
 """
@@ -26,7 +27,8 @@ class Session:
 
     folder: Path
     sides: dict[str, Side]
-    left_out: list[str] = field(default_factory=list)  # what tells the lines of loops that were not gone through
+    # What tells the lines of loops that were not gone through.
+    left_out: list[str] = field(default_factory=list)
     whole: bool = True  # or the last round of a loop alone, and one step or three
 
     def __post_init__(self) -> None:
@@ -61,7 +63,9 @@ class Session:
             if not self.whole:
                 self.left_out += [f"-{value} computes" for value in values[:-1]]
                 values = values[-1:]
-            each = [part.replace(f"${name}", value) for value in values for part in body.split("; ")]
+            each = [
+                part.replace(f"${name}", value) for value in values for part in body.split("; ")
+            ]
             return [line for part in each for line in self._run(part, False)]
         typed, *arguments = shlex.split(command)
         if typed == "cd":
@@ -73,8 +77,11 @@ class Session:
             return []
         if typed == "python":
             name = arguments[0].removesuffix(".py").removesuffix("_first")
-            steps = 10 if self.whole else 3 if shown else 2  # as many as there are batches, or a trajectory
-            self.sides[name.rpartition("_")[2]].do(script, folder=self.folder, arguments=arguments, steps=steps)
+            # As many as there are batches, or a trajectory.
+            steps = 10 if self.whole else 3 if shown else 2
+            self.sides[name.rpartition("_")[2]].do(
+                script, folder=self.folder, arguments=arguments, steps=steps
+            )
             return []
         command, _, wanted = command.partition(" | grep ")
         printed = rosetta(self.folder, shlex.split(command.removeprefix("rosetta-")))

@@ -13,11 +13,21 @@ def reset(dtype: str) -> None:
 
 
 def lstm_returns(arrays: dict[str, Array]) -> dict[str, list[Any]]:
-    cell = nnx.OptimizedLSTMCell(*arrays["x"].shape[2:], len(arrays["recurrent_kernel"]), rngs=nnx.Rngs(0))
-    weights = {"kernel": cell.dense_i.kernel, "recurrent_kernel": cell.dense_h.kernel, "bias": cell.dense_h.bias}
+    cell = nnx.OptimizedLSTMCell(
+        *arrays["x"].shape[2:], len(arrays["recurrent_kernel"]), rngs=nnx.Rngs(0)
+    )
+    weights = {
+        "kernel": cell.dense_i.kernel,
+        "recurrent_kernel": cell.dense_h.kernel,
+        "bias": cell.dense_h.bias,
+    }
     for name, weight in weights.items():
         weight.set_value(arrays[name])
-    lstm, x, initial = nnx.RNN(cell, return_carry=True), arrays["x"], (arrays["state_c"], arrays["state_h"])
+    lstm, x, initial = (
+        nnx.RNN(cell, return_carry=True),
+        arrays["x"],
+        (arrays["state_c"], arrays["state_h"]),
+    )
     calls = {
         "tt": lstm(x),
         "initial_state": lstm(x, initial_carry=initial),

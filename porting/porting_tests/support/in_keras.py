@@ -1,5 +1,5 @@
-"""Keras's side, whichever backend it has: the layers of porting_tests.support.zoo, a training by hand, and small
-models that are recorded too. modules.py has the same for torch and Paddle.
+"""Keras's side, whichever backend it has: the layers of porting_tests.support.zoo, a training by
+hand, and small models that are recorded too. modules.py has the same for torch and Paddle.
 
 A layer makes its weights when it is first called, and gets them then.
 """
@@ -82,7 +82,9 @@ def parameter(layer: Any, name: str, array: Array) -> None:
 
 def constant(array: Array, like: Any = None) -> Any:
     """In the dtype of another tensor, or in that in which layers compute."""
-    return ops.convert_to_tensor(array, keras.config.dtype_policy().compute_dtype if like is None else like.dtype)
+    return ops.convert_to_tensor(
+        array, keras.config.dtype_policy().compute_dtype if like is None else like.dtype
+    )
 
 
 def concat(parts: Sequence[Any], axis: int = -1) -> Any:
@@ -125,7 +127,8 @@ def batchnorm(gain: Array, bias: Array, momentum: float) -> Any:
 
 
 def conv(kernel: Array, bias: Array, stride: int = 1, pad: int = 1, dilation: int = 1) -> Any:
-    """With one zero on each side or with none; where the stride is 2, those are a layer of their own."""
+    """With one zero on each side or with none; where the stride is 2,
+    those are a layer of their own."""
     of = layers.Conv1D if kernel.ndim == 3 else layers.Conv2D
     padding = "same" if pad and stride == 1 else "valid"
     made = of(len(bias), kernel.shape[:-2], stride, padding, dilation_rate=dilation)
@@ -135,38 +138,56 @@ def conv(kernel: Array, bias: Array, stride: int = 1, pad: int = 1, dilation: in
 
 def attention(heads: int, w: dict[str, Array]) -> Any:
     width, wide = w["q"].shape
-    kernels = [[w[name].reshape(width, heads, -1), w[f"{name}_bias"].reshape(heads, -1)] for name in "qkv"]
+    kernels = [
+        [w[name].reshape(width, heads, -1), w[f"{name}_bias"].reshape(heads, -1)] for name in "qkv"
+    ]
     layer = layers.MultiHeadAttention(heads, wide // heads)
     return with_weights(layer, *chain(*kernels), w["o"].reshape(heads, -1, width), w["o_bias"])
 
 
 def attend(layer: Any, x: Any, masked: Any) -> Any:
     """Attention that sees nothing where `masked` (N, T) is true, if that is given."""
-    return keep(layer(x, x, attention_mask=None if masked is None else ops.logical_not(masked)[:, None]))
+    return keep(
+        layer(x, x, attention_mask=None if masked is None else ops.logical_not(masked)[:, None])
+    )
 
 
 def recurrent(kind: str, arrays: Ways, settings: Config, backwards: bool = False) -> list[Any]:
-    """Layers, of which `arrays` has those of each direction. An LSTM and a plain RNN have one bias. Where they are
-    `exchanged`, sigmoid and tanh stand in each other's place."""
+    """Layers, of which `arrays` has those of each direction. An LSTM and a plain RNN have one bias.
+    Where they are `exchanged`, sigmoid and tanh stand in each other's place."""
     made = []
     for ways in arrays:
         own = {"reset_after": settings.get("reset_after", True)} if kind == "gru" else {}
         more = {"return_state": settings.get("return_state", False), "go_backwards": backwards}
-        more |= {"activation": "sigmoid", "recurrent_activation": "tanh"} if settings.get("exchanged") else {}
+        more |= (
+            {"activation": "sigmoid", "recurrent_activation": "tanh"}
+            if settings.get("exchanged")
+            else {}
+        )
         layer = RECURRENT[kind](len(ways[0]["recurrent"]), return_sequences=True, **more, **own)
         layer, given = layers.Bidirectional(layer) if len(ways) == 2 else layer, []
         for way in ways:
             biases = np.stack([way["bias"], way["recurrent_bias"]])
-            given += [way["kernel"], way["recurrent"], biases if own.get("reset_after") else biases.sum(0)]
+            given += [
+                way["kernel"],
+                way["recurrent"],
+                biases if own.get("reset_after") else biases.sum(0),
+            ]
         made.append(with_weights(layer, *given))
     return made
 
 
-def sequence(inner: list[Any], x: Any, ids: Any, initial: float | None, backwards: bool = False) -> Any:
+def sequence(
+    inner: list[Any], x: Any, ids: Any, initial: float | None, backwards: bool = False
+) -> Any:
     """Where `ids` is given, without its padding. `initial` is what a GRU's state begins with."""
     own: dict[str, Any] = {} if ids is None else {"mask": ops.not_equal(ids, 0)}
     for layer in inner:
-        state = {} if initial is None else {"initial_state": ops.full((x.shape[0], layer.units), initial, x.dtype)}
+        state = (
+            {}
+            if initial is None
+            else {"initial_state": ops.full((x.shape[0], layer.units), initial, x.dtype)}
+        )
         output = keep(layer(x, **own, **state))
         x = output[0] if isinstance(output, list | tuple) else output
     return ops.flip(x, 1) if backwards else x
@@ -180,7 +201,9 @@ class WeightNormed(layers.Layer):
     def __init__(self, width: int, units: int) -> None:
         super().__init__()
         shapes = {"g": (units,), "v": (width, units), "bias": (units,)}
-        self.g, self.v, self.bias = (self.add_weight(shape, name=name) for name, shape in shapes.items())
+        self.g, self.v, self.bias = (
+            self.add_weight(shape, name=name) for name, shape in shapes.items()
+        )
 
     def call(self, x: Any) -> Any:
         return x @ (self.v * (self.g / ops.sqrt(ops.sum(self.v * self.v, 0)))) + self.bias
@@ -225,12 +248,15 @@ def named_gradients(model: Model, gradients: list[Any]) -> dict[str, Any]:
 
 
 def everything(model: Model) -> list[Any]:
-    """All that a record puts back: weights and states of random numbers, and what watches layers."""
+    """All that a record puts back: weights and states of random numbers,
+    and what watches layers."""
     watched = [layer for layer in model._flatten_layers() if "call" in vars(layer)]
     return [*(array_of(variable.value) for variable in model.variables), len(watched)]
 
 
-def optimizer(weights: Any, name: str, rate: Any, decay: float = 0.0, clip: float = 0.0, **more: Any) -> Any:
+def optimizer(
+    weights: Any, name: str, rate: Any, decay: float = 0.0, clip: float = 0.0, **more: Any
+) -> Any:
     names = {"all": "global_clipnorm", "each": "clipnorm", "value": "clipvalue"}
     own: dict[str, Any] = {names[more.get("norm", "all")]: clip} if clip else {}
     if more.get("warmup"):
@@ -244,7 +270,11 @@ def optimizer(weights: Any, name: str, rate: Any, decay: float = 0.0, clip: floa
         "adamw": ("AdamW", (decay, *adam)),
     }[name]
     # Keras's own one is given one gradient for each word, too.
-    stock = type(kind, (guide.Summed, getattr(keras.optimizers, kind)), {}) if more.get("stock") else None
+    stock = (
+        type(kind, (guide.Summed, getattr(keras.optimizers, kind)), {})
+        if more.get("stock")
+        else None
+    )
     made = (stock or getattr(guide, kind))(rate, *arguments, **own)
     made.iterations.assign(more.get("counter", 0))
     return made
@@ -268,7 +298,10 @@ def small_trainings() -> dict[str, tuple[Any, Any, Any, Any]]:
         "mixed": lambda weights: optimizers.SGD(0.25),
     }
     dtypes = {"bfloat16": "bfloat16", "mixed": "mixed_bfloat16"}
-    return {name: (small(dtypes.get(name)), np.ones((4, 3)), squared, maker) for name, maker in makers.items()}
+    return {
+        name: (small(dtypes.get(name)), np.ones((4, 3)), squared, maker)
+        for name, maker in makers.items()
+    }
 
 
 def small(dtype: str | None = None) -> keras.Model:
@@ -283,13 +316,15 @@ def lazy() -> keras.Model:
 def lstm_returns(a: dict[str, Array]) -> dict[str, list[Any]]:
     states, found = [a["state_h"], a["state_c"]], {}
     began = {"initial_state": (a["x"], states), "step": (a["x"][:, :1], states)}
-    for row in ("ff", "tf", "ft", "tt", *began):  # "f" where return_sequences or return_state is false
+    # "f" where return_sequences or return_state is false
+    for row in ("ff", "tf", "ft", "tt", *began):
         x, initial = began.get(row, (a["x"], None))
         options = {"return_sequences": row[0] != "f", "return_state": row[1] != "f"}
         layer = layers.LSTM(len(a["recurrent_kernel"]), **options)
         layer.build(x.shape)
         layer.set_weights([a["kernel"], a["recurrent_kernel"], a["bias"]])
         result = layer(x, initial_state=initial)
-        assert isinstance(result, list | tuple) == options["return_state"]  # one tensor, or output, state_h, state_c
+        # One tensor, or output, state_h, state_c.
+        assert isinstance(result, list | tuple) == options["return_state"]
         found[row] = list(result) if options["return_state"] else [result]
     return found

@@ -1,4 +1,5 @@
-"""Modules that only Paddle has, beside modules.py: its optimizers, and small models that are recorded too."""
+"""Modules that only Paddle has, beside modules.py: its optimizers,
+and small models that are recorded too."""
 
 import sys
 from typing import Any
@@ -14,17 +15,27 @@ sys.path.insert(0, str(PORTING / "ports"))
 from translator_paddle import RMSProp  # the one that computes as torch's
 
 
-def optimizer(weights: Any, name: str, rate: Any, decay: float = 0.0, clip: float = 0.0, **more: Any) -> Any:
+def optimizer(
+    weights: Any, name: str, rate: Any, decay: float = 0.0, clip: float = 0.0, **more: Any
+) -> Any:
     own = paddle.nn
-    clips = {"all": own.ClipGradByGlobalNorm, "each": own.ClipGradByNorm, "value": own.ClipGradByValue}
+    clips = {
+        "all": own.ClipGradByGlobalNorm,
+        "each": own.ClipGradByNorm,
+        "value": own.ClipGradByValue,
+    }
     clipped = clips[more.get("norm", "all")](clip) if clip else None
     weights, schedule = weights[more.get("unlisted", 0) :], None
     if more.get("warmup"):
         factors = more["warmup"]
-        rate = schedule = paddle.optimizer.lr.LambdaDecay(rate, lambda step: factors[min(step, len(factors) - 1)])
+        rate = schedule = paddle.optimizer.lr.LambdaDecay(
+            rate, lambda step: factors[min(step, len(factors) - 1)]
+        )
     if name == "sgd":
         nesterov = more.get("nesterov", False)
-        made = paddle.optimizer.Momentum(rate, more["momentum"], weights, nesterov, grad_clip=clipped)
+        made = paddle.optimizer.Momentum(
+            rate, more["momentum"], weights, nesterov, grad_clip=clipped
+        )
     elif name == "rmsprop":
         kind = paddle.optimizer.RMSProp if more.get("stock") else RMSProp
         made = kind(rate, more["momentum"], more["epsilon"], parameters=weights, grad_clip=clipped)
@@ -52,7 +63,9 @@ def small_trainings() -> dict[str, tuple[Any, Any, Any, Any]]:
     optimizers = paddle.optimizer
     makers = {
         "sgd": lambda weights: optimizers.Momentum(0.1, parameters=weights, weight_decay=0.5),
-        "adam": lambda weights: optimizers.Adam(optimizers.lr.StepDecay(0.25, 3), parameters=weights),
+        "adam": lambda weights: optimizers.Adam(
+            optimizers.lr.StepDecay(0.25, 3), parameters=weights
+        ),
         "rmsprop": lambda weights: optimizers.RMSProp(0.1, parameters=weights),
         "groups": lambda weights: optimizers.Adam(
             0.1, parameters=[{"params": weights[:1], "weight_decay": 0.5}, {"params": weights[1:]}]
@@ -64,7 +77,12 @@ def small_trainings() -> dict[str, tuple[Any, Any, Any, Any]]:
     constant = small()
     constant.register_buffer("table", paddle.ones([3]), persistable=False)
     return trainings(makers) | {
-        "constant": (constant, paddle.ones([4, 3]), squared, lambda weights: optimizers.SGD(0.1, weights)),
+        "constant": (
+            constant,
+            paddle.ones([4, 3]),
+            squared,
+            lambda weights: optimizers.SGD(0.1, weights),
+        ),
         "sparse": (sparse, paddle.to_tensor([1, 2, 1]), squared, sgd),
         "bfloat16": (
             coarse,

@@ -1,4 +1,5 @@
-"""Modules that only torch has, beside modules.py: its optimizers, and small models that are recorded too."""
+"""Modules that only torch has, beside modules.py: its optimizers,
+and small models that are recorded too."""
 
 from typing import Any
 
@@ -9,10 +10,14 @@ from porting_tests.support.modules import *  # noqa: F403  # the module is a fra
 from porting_tests.support.modules import autocast, small, squared, trainings
 
 
-def optimizer(weights: Any, name: str, rate: float, decay: float = 0.0, clip: float = 0.0, **more: Any) -> Any:
+def optimizer(
+    weights: Any, name: str, rate: float, decay: float = 0.0, clip: float = 0.0, **more: Any
+) -> Any:
     weights = weights[more.get("unlisted", 0) :]
     if name == "sgd":
-        made: Any = torch.optim.SGD(weights, rate, more["momentum"], nesterov=more.get("nesterov", False))
+        made: Any = torch.optim.SGD(
+            weights, rate, more["momentum"], nesterov=more.get("nesterov", False)
+        )
     elif name == "rmsprop":
         made = torch.optim.RMSprop(weights, rate, more["momentum"], more["epsilon"])
     else:
@@ -22,16 +27,21 @@ def optimizer(weights: Any, name: str, rate: float, decay: float = 0.0, clip: fl
             zeros = {name: torch.zeros_like(weight) for name in ("exp_avg", "exp_avg_sq")}
             made.state[weight] = {"step": torch.ones(()), **zeros}
     if clip:
-        made.register_step_pre_hook(lambda optimizer, *_: clipped(optimizer, clip, more.get("norm", "all")))
+        made.register_step_pre_hook(
+            lambda optimizer, *_: clipped(optimizer, clip, more.get("norm", "all"))
+        )
     if more.get("warmup"):
         factors = more["warmup"]
-        scheduler = torch.optim.lr_scheduler.LambdaLR(made, lambda step: factors[min(step, len(factors) - 1)])
+        scheduler = torch.optim.lr_scheduler.LambdaLR(
+            made, lambda step: factors[min(step, len(factors) - 1)]
+        )
         made.register_step_post_hook(lambda *_: scheduler.step())
     return made
 
 
 def clipped(optimizer: Any, clip: float, norm: str) -> None:
-    """Clip gradients to a norm of all, to which torch's own function adds 1e-6 before it divides by it; or each."""
+    """Clip gradients to a norm of all, to which torch's own function adds 1e-6
+    before it divides by it; or each."""
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     gradients = [weight.grad for weight in weights if weight.grad is not None]
     of_all = torch.stack([gradient.norm() for gradient in gradients]).norm()
@@ -39,7 +49,9 @@ def clipped(optimizer: Any, clip: float, norm: str) -> None:
         if norm == "value":
             gradient.clamp_(-clip, clip)
         else:
-            gradient.mul_(clip / torch.clamp(of_all if norm == "all" else gradient.norm(), min=clip))
+            gradient.mul_(
+                clip / torch.clamp(of_all if norm == "all" else gradient.norm(), min=clip)
+            )
 
 
 def small_trainings() -> dict[str, tuple[Any, Any, Any, Any]]:

@@ -1,7 +1,8 @@
-"""Modules of torch or Paddle, of whichever this process has imported: the layers of porting_tests.support.zoo, and
-a training by hand. in_torch.py and in_paddle.py have the rest.
+"""Modules of torch or Paddle, of whichever this process has imported: the layers of
+porting_tests.support.zoo, and a training by hand. in_torch.py and in_paddle.py have the rest.
 
-Where a model's configuration says so, layers are those of paddle.compat, which keep their weights as torch's.
+Where a model's configuration says so, layers are those of paddle.compat,
+which keep their weights as torch's.
 """
 
 import sys
@@ -20,7 +21,9 @@ nn, F, IS_PADDLE = api.nn, api.nn.functional, api.__name__ == "paddle"
 CHANNELS, TABLE = "first", "weight"
 TIES = not IS_PADDLE  # Paddle's dense kernels are transposed, so a tied table is multiplied with
 List = nn.LayerList if IS_PADDLE else nn.ModuleList
-softmax, log_softmax = (partial(one, **{"axis" if IS_PADDLE else "dim": -1}) for one in (F.softmax, F.log_softmax))
+softmax, log_softmax = (
+    partial(one, **{"axis" if IS_PADDLE else "dim": -1}) for one in (F.softmax, F.log_softmax)
+)
 mean = methodcaller("mean", -1, keepdim=True)
 einsum, reshape, tanh, silu = api.einsum, api.reshape, api.tanh, F.silu
 transpose = api.transpose if IS_PADDLE else api.permute
@@ -28,11 +31,19 @@ as_tensor = whole = api.to_tensor if IS_PADDLE else api.tensor
 average, constant_of, dropout = api.mean, api.Tensor.detach, nn.Dropout
 RECURRENT = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.SimpleRNN if IS_PADDLE else nn.RNN}
 NORMS = {"layernorm": nn.LayerNorm} | ({} if IS_PADDLE else {"rmsnorm": nn.RMSNorm})
-GATES = {"lstm": (0, 1, 2, 3), "gru": (1, 0, 2), "rnn": (0,)}  # Keras's, in the order of torch and Paddle
-OWN_NAMES = {"kernel": "weight_ih", "recurrent": "weight_hh", "bias": "bias_ih", "recurrent_bias": "bias_hh"}
-FROZEN = ("stop_gradient", True) if IS_PADDLE else ("requires_grad", False)  # an attribute of a weight
+# Keras's, in the order of torch and Paddle
+GATES = {"lstm": (0, 1, 2, 3), "gru": (1, 0, 2), "rnn": (0,)}
+OWN_NAMES = {
+    "kernel": "weight_ih",
+    "recurrent": "weight_hh",
+    "bias": "bias_ih",
+    "recurrent_bias": "bias_hh",
+}
+# An attribute of a weight.
+FROZEN = ("stop_gradient", True) if IS_PADDLE else ("requires_grad", False)
 AS_TORCH = {"nn": None if IS_PADDLE else nn}  # where layers are that keep their weights as torch's
-HELD: set[int] = set()  # weights that are not trained, though Paddle's recurrent layers want gradients of them
+# Weights that are not trained, though Paddle's recurrent layers want gradients of them.
+HELD: set[int] = set()
 
 
 class Layer(nn.Layer if IS_PADDLE else nn.Module):
@@ -81,7 +92,9 @@ def in_float32(x: Any) -> Any:
 
 def constant(array: Array, like: Any = None) -> Any:
     """In the dtype of another tensor, or as weights have it."""
-    return as_tensor(np.ascontiguousarray(array), dtype=api.get_default_dtype() if like is None else like.dtype)
+    return as_tensor(
+        np.ascontiguousarray(array), dtype=api.get_default_dtype() if like is None else like.dtype
+    )
 
 
 def filled(layer: Any, **arrays: Array | None) -> Any:
@@ -95,7 +108,9 @@ def filled(layer: Any, **arrays: Array | None) -> Any:
 
 
 def parameter(layer: Any, name: str, array: Array) -> None:
-    weight = layer.create_parameter(list(array.shape)) if IS_PADDLE else nn.Parameter(constant(array))
+    weight = (
+        layer.create_parameter(list(array.shape)) if IS_PADDLE else nn.Parameter(constant(array))
+    )
     setattr(layer, name, weight)
     filled(layer, **{name: array})
 
@@ -120,7 +135,9 @@ def padded(image: Any, before: int, after: int) -> Any:
 def dense(kernel: Array, bias: Array | None = None) -> Any:
     of, biased = AS_TORCH["nn"], bias is not None
     if of is None:
-        return filled(nn.Linear(*kernel.shape, bias_attr=None if biased else False), weight=kernel, bias=bias)
+        return filled(
+            nn.Linear(*kernel.shape, bias_attr=None if biased else False), weight=kernel, bias=bias
+        )
     return filled(of.Linear(*kernel.shape, bias=biased), weight=kernel.T, bias=bias)
 
 
@@ -141,8 +158,14 @@ def norm(kind: str, w: dict[str, Array], epsilon: float) -> Any:
 
 def batchnorm(gain: Array, bias: Array, momentum: float) -> Any:
     """Batch normalization of (N, M, T); `momentum` is the old statistics' share."""
-    of = partial(nn.BatchNorm1D, momentum=momentum) if IS_PADDLE else partial(nn.BatchNorm1d, momentum=1 - momentum)
-    return filled(of(len(bias), **{"epsilon" if IS_PADDLE else "eps": EPSILON}), weight=gain, bias=bias)
+    of = (
+        partial(nn.BatchNorm1D, momentum=momentum)
+        if IS_PADDLE
+        else partial(nn.BatchNorm1d, momentum=1 - momentum)
+    )
+    return filled(
+        of(len(bias), **{"epsilon" if IS_PADDLE else "eps": EPSILON}), weight=gain, bias=bias
+    )
 
 
 def conv(kernel: Array, bias: Array, stride: int = 1, pad: int = 1, dilation: int = 1) -> Any:
@@ -161,7 +184,10 @@ def attention(heads: int, w: dict[str, Array]) -> Any:
         biases = {f"{layer}__bias": w[f"{name}_bias"] for layer, name in parts}
         return filled(nn.MultiHeadAttention(width, heads), **own, **biases)
     layer = of.MultiheadAttention(width, heads, batch_first=True, dtype=api.get_default_dtype())
-    kernel, bias = np.concatenate([w[name] for name in "qkv"], 1), [w[f"{name}_bias"] for name in "qkv"]
+    kernel, bias = (
+        np.concatenate([w[name] for name in "qkv"], 1),
+        [w[f"{name}_bias"] for name in "qkv"],
+    )
     out = {"out_proj__weight": w["o"].T, "out_proj__bias": w["o_bias"]}
     return filled(layer, in_proj_weight=kernel.T, in_proj_bias=np.concatenate(bias), **out)
 
@@ -170,7 +196,9 @@ def attend(layer: Any, x: Any, masked: Any) -> Any:
     """Attention that sees nothing where `masked` (N, T) is true, if that is given."""
     if AS_TORCH["nn"] is not None:
         return keep(layer(x, x, x, key_padding_mask=masked, need_weights=False))[0]
-    return keep(layer(x, x, x, None if masked is None else masked.astype(x.dtype)[:, None, None] * -1e30))
+    return keep(
+        layer(x, x, x, None if masked is None else masked.astype(x.dtype)[:, None, None] * -1e30)
+    )
 
 
 def recurrent(kind: str, layers: Ways, settings: Config, backwards: bool = False) -> Any:
@@ -178,13 +206,17 @@ def recurrent(kind: str, layers: Ways, settings: Config, backwards: bool = False
     sizes = *(len(layers[0][0][name]) for name in ("kernel", "recurrent")), len(layers)
     both, arrays = len(layers[0]) == 2, {}
     if IS_PADDLE:
-        layer = RECURRENT[kind](*sizes, direction="bidirect" if both else "forward", time_major=time_first)
+        layer = RECURRENT[kind](
+            *sizes, direction="bidirect" if both else "forward", time_major=time_first
+        )
     else:
         layer = RECURRENT[kind](*sizes, batch_first=not time_first, bidirectional=both)
     for number, ways in enumerate(layers):
         for way, suffix in zip(ways, ("", "_reverse"), strict=False):
             for own, name in OWN_NAMES.items():
-                blocks = way[own].reshape(*way[own].shape[:-1], len(GATES[kind]), -1)[..., GATES[kind], :]
+                blocks = way[own].reshape(*way[own].shape[:-1], len(GATES[kind]), -1)[
+                    ..., GATES[kind], :
+                ]
                 arrays[f"{name}_l{number}{suffix}"] = blocks.reshape(way[own].shape).T
     for name, weight in layer.named_parameters():
         if settings.get("one_bias") and "bias_hh" in name:
@@ -199,12 +231,19 @@ def sequence(layer: Any, x: Any, ids: Any, initial: float | None, backwards: boo
     if backwards:
         return layer(x.flip(1))[0].flip(1)
     if ids is None:
-        return keep(layer(x, None if initial is None else api.full((1, x.shape[0], layer.hidden_size), initial)))[0]
+        return keep(
+            layer(
+                x,
+                None if initial is None else api.full((1, x.shape[0], layer.hidden_size), initial),
+            )
+        )[0]
     lengths = (ids != 0).sum(1)
     if IS_PADDLE:
         return layer(x, sequence_length=lengths)[0]
     packed = nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
-    return nn.utils.rnn.pad_packed_sequence(layer(packed)[0], batch_first=True, total_length=x.shape[1])[0]
+    return nn.utils.rnn.pad_packed_sequence(
+        layer(packed)[0], batch_first=True, total_length=x.shape[1]
+    )[0]
 
 
 def one_where_real(ids: Any, like: Any) -> Any:
@@ -215,8 +254,13 @@ def one_where_real(ids: Any, like: Any) -> Any:
 def weight_normed(g: Array, v: Array, bias: Array) -> Any:
     layer, own = dense(v, bias), v if AS_TORCH["nn"] is None else v.T
     if IS_PADDLE:
-        return filled(nn.utils.weight_norm(layer, dim=1 if own is v else 0), weight_g=g, weight_v=own)
-    arrays = {"parametrizations__weight__original0": g[:, None], "parametrizations__weight__original1": own}
+        return filled(
+            nn.utils.weight_norm(layer, dim=1 if own is v else 0), weight_g=g, weight_v=own
+        )
+    arrays = {
+        "parametrizations__weight__original0": g[:, None],
+        "parametrizations__weight__original1": own,
+    }
     return filled(nn.utils.parametrizations.weight_norm(layer), **arrays)
 
 
@@ -225,12 +269,21 @@ def weight_normed(g: Array, v: Array, bias: Array) -> Any:
 
 def trained(model: Any) -> list[Any]:
     name, frozen = FROZEN
-    return [weight for weight in model.parameters() if getattr(weight, name) != frozen and id(weight) not in HELD]
+    return [
+        weight
+        for weight in model.parameters()
+        if getattr(weight, name) != frozen and id(weight) not in HELD
+    ]
 
 
 def weights(model: Any) -> dict[str, Any]:
-    """By the names of a state dict, without those that a recurrent layer's cells have in Paddle beside its own."""
-    return {name: tensor for name, tensor in model.state_dict(keep_vars=True).items() if "cell" not in name}
+    """By the names of a state dict, without those that a recurrent layer's cells
+    have in Paddle beside its own."""
+    return {
+        name: tensor
+        for name, tensor in model.state_dict(keep_vars=True).items()
+        if "cell" not in name
+    }
 
 
 def backward(model: Any, batch: dict[str, Array], config: Config) -> tuple[Any, Any, None]:
@@ -255,7 +308,11 @@ def everything(model: Any) -> list[Any]:
     api.set_rng_state(state)
     gradients = [weight for weight in model.parameters() if weight.grad is not None]
     hooks = "_forward_post_hooks" if IS_PADDLE else "_forward_hooks"
-    watched = [layer for layer in (model.sublayers() if IS_PADDLE else model.modules()) if getattr(layer, hooks)]
+    watched = [
+        layer
+        for layer in (model.sublayers() if IS_PADDLE else model.modules())
+        if getattr(layer, hooks)
+    ]
     arrays = [array_of(weight) for weight in weights(model).values()]
     return [*arrays, random, len(gradients), len(watched)]
 
@@ -271,7 +328,9 @@ def small() -> Any:
     return nn.Linear(3, 2)
 
 
-def trainings(makers: dict[str, Callable[[list[Any]], Any]]) -> dict[str, tuple[Any, Any, Any, Any]]:
+def trainings(
+    makers: dict[str, Callable[[list[Any]], Any]],
+) -> dict[str, tuple[Any, Any, Any, Any]]:
     """By name: a small model, a batch, a function of its loss, and its optimizer."""
     found = {}
     for name, maker in makers.items():
@@ -281,8 +340,13 @@ def trainings(makers: dict[str, Callable[[list[Any]], Any]]) -> dict[str, tuple[
 
 
 def lstm_returns(arrays: dict[str, Array]) -> dict[str, list[Any]]:
-    """The arrays of calls in a framework without Keras's two options, which give `output, (h_n, c_n)`."""
-    way = {"kernel": arrays["kernel"], "recurrent": arrays["recurrent_kernel"], "bias": arrays["bias"]}
+    """The arrays of calls in a framework without Keras's two options,
+    which give `output, (h_n, c_n)`."""
+    way = {
+        "kernel": arrays["kernel"],
+        "recurrent": arrays["recurrent_kernel"],
+        "bias": arrays["bias"],
+    }
     lstm = recurrent("lstm", [[way | {"recurrent_bias": np.zeros_like(arrays["bias"])}]], {})
     x, *states = (as_tensor(arrays[name]) for name in ("x", "state_h", "state_c"))
     initial = tuple(state.unsqueeze(0) for state in states)  # (1, N, H)

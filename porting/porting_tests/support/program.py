@@ -13,8 +13,8 @@ PROGRAMS = {"diff": main, "carry": main_carry}
 
 
 def rosetta(command: str, *arguments: object) -> tuple[int, str, str]:
-    """Exit status, standard output, standard error of diff or carry. The program runs in this process, which has
-    imported it already; its terminal has 80 columns."""
+    """Exit status, standard output, standard error of diff or carry. The program runs in this
+    process, which has imported it already; its terminal has 80 columns."""
     printed, said = io.StringIO(), io.StringIO()
     argv = [f"rosetta-{command}", *map(str, arguments)]
     with (

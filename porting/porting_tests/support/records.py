@@ -1,4 +1,5 @@
-"""Records as rosetta_record writes them, made from NumPy alone: a small tagger as torch, Paddle and Keras keep it."""
+"""Records as rosetta_record writes them, made from NumPy alone:
+a small tagger as torch, Paddle and Keras keep it."""
 
 import json
 import shutil
@@ -26,8 +27,8 @@ RATE = 0.01
 
 
 def tagger(seed: int = 0) -> dict[str, Any]:
-    """The results of both sides in the canonical layout: an embedding, an LSTM, a batch norm, and a dense layer that
-    follows a GELU."""
+    """The results of both sides in the canonical layout: an embedding, an LSTM, a batch norm, and a
+    dense layer that follows a GELU."""
     rng = np.random.default_rng(seed)
     weights = {
         "emb": {"embeddings": rng.standard_normal((V, 3))},
@@ -52,11 +53,18 @@ def tagger(seed: int = 0) -> dict[str, Any]:
     }
     outputs["fc"] = gelu(outputs["bn"]) @ weights["fc"]["kernel"] + weights["fc"]["bias"]
     gradients = {
-        layer: {name: rng.standard_normal(array.shape) for name, array in of.items() if "moving" not in name}
+        layer: {
+            name: rng.standard_normal(array.shape)
+            for name, array in of.items()
+            if "moving" not in name
+        }
         for layer, of in weights.items()
     }
     after = {
-        layer: {name: array - RATE * adam(gradients[layer].get(name), array) for name, array in of.items()}
+        layer: {
+            name: array - RATE * adam(gradients[layer].get(name), array)
+            for name, array in of.items()
+        }
         for layer, of in weights.items()
     }
     return {
@@ -94,17 +102,25 @@ def in_each(*words: str) -> dict[str, str]:
 
 CLASSES = {  # of each layer
     "emb": in_each("Embedding", "Embedding", "Embedding", "Embed"),
-    "lstm": in_each("LSTM RNNBase", "LSTM RNNBase LayerList", "LSTM RNN", "RNN OptimizedLSTMCell RNNCellBase"),
+    "lstm": in_each(
+        "LSTM RNNBase", "LSTM RNNBase LayerList", "LSTM RNN", "RNN OptimizedLSTMCell RNNCellBase"
+    ),
     "bn": in_each(
-        "BatchNorm1d _BatchNorm _NormBase", "BatchNorm1D _BatchNormBase", "BatchNormalization", "BatchNorm"
+        "BatchNorm1d _BatchNorm _NormBase",
+        "BatchNorm1D _BatchNormBase",
+        "BatchNormalization",
+        "BatchNorm",
     ),
     "fc": in_each("Linear", "Linear", "Dense", "Linear"),
 }
-# Of each canonical array; ^T where a framework keeps it transposed. A second bias stands beside `bias_ih_l0`: zeros.
+# Of each canonical array; ^T where a framework keeps it transposed.
+# A second bias stands beside `bias_ih_l0`: zeros.
 NAMES = {
     "emb embeddings": in_each("weight", "weight", "embeddings", "embedding"),
     "lstm kernel": in_each("weight_ih_l0^T", "weight_ih_l0^T", "kernel", "dense_i.kernel"),
-    "lstm recurrent_kernel": in_each("weight_hh_l0^T", "weight_hh_l0^T", "recurrent_kernel", "dense_h.kernel"),
+    "lstm recurrent_kernel": in_each(
+        "weight_hh_l0^T", "weight_hh_l0^T", "recurrent_kernel", "dense_h.kernel"
+    ),
     "lstm bias": in_each("bias_ih_l0", "bias_ih_l0", "bias", "dense_h.bias"),
     "bn gamma": in_each("weight", "weight", "gamma", "scale"),
     "bn beta": in_each("bias", "bias", "beta", "bias"),
@@ -114,7 +130,11 @@ NAMES = {
     "fc bias": in_each("bias", "bias", "bias", "bias"),
 }
 SETTINGS: dict[str, dict[str, dict[str, Any]]] = {  # of the two sides on which mistakes are planted
-    "torch": {"lstm": {"batch_first": True}, "bn": {"eps": 1e-5, "momentum": 0.1}, "emb": {"padding_idx": None}},
+    "torch": {
+        "lstm": {"batch_first": True},
+        "bn": {"eps": 1e-5, "momentum": 0.1},
+        "emb": {"padding_idx": None},
+    },
     "keras": {"bn": {"epsilon": 1e-5, "momentum": 0.9}},
     "paddle": {"bn": {"_momentum": 0.9}},
     "flax": {"bn": {"momentum": 0.9}},
@@ -122,8 +142,17 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {  # of the two sides on which 
 OPTIMIZERS: dict[str, dict[str, Any]] = {
     "torch": {"lr": RATE, "betas": [0.9, 0.999], "eps": 1e-8, "weight_decay": 0},
     "paddle": {"learning_rate": RATE, "_beta1": 0.9, "_beta2": 0.999, "_epsilon": 1e-8},
-    "keras": {"learning_rate": RATE, "beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-8, "weight_decay": None},
-    "flax": {f"scale_by_adam.{name}": value for name, value in (("b1", 0.9), ("b2", 0.999), ("eps", 1e-8))}
+    "keras": {
+        "learning_rate": RATE,
+        "beta_1": 0.9,
+        "beta_2": 0.999,
+        "epsilon": 1e-8,
+        "weight_decay": None,
+    },
+    "flax": {
+        f"scale_by_adam.{name}": value
+        for name, value in (("b1", 0.9), ("b2", 0.999), ("eps", 1e-8))
+    }
     | {"scale.step_size": -RATE},
 }
 
@@ -180,7 +209,8 @@ class Layer(NamedTuple):
 Layers = dict[str, Layer]  # by path
 
 
-INNER = np.random.default_rng(6).normal(size=(2, 3, 6))  # what a layer gives of which no test asks more
+# What a layer gives of which no test asks more.
+INNER = np.random.default_rng(6).normal(size=(2, 3, 6))
 
 
 def linear(kernel: Array, output: Array = INNER, **own: Array) -> Layer:
@@ -202,17 +232,25 @@ def bare(of: str, output: Array) -> Layer:
 
 
 def write_layers(
-    path: Path, framework: str, layers: Layers, gradients: Mapping[str, Array] | None = None, /, **more: Any
+    path: Path,
+    framework: str,
+    layers: Layers,
+    gradients: Mapping[str, Array] | None = None,
+    /,
+    **more: Any,
 ) -> Path:
-    """Write a record of these layers, with one step of Adam; `more` has other arrays of a file, by its name with "_"
-    for "-", and what else record.json says."""
+    """Write a record of these layers, with one step of Adam; `more` has other arrays of a file, by
+    its name with "_" for "-", and what else record.json says."""
     path.mkdir(parents=True, exist_ok=True)
     dot = "/" if framework == "keras" else "."
     weights, outputs, layers_described, calls = dict[str, Array](), dict[str, Array](), [], []
     for number, (name, layer) in enumerate(layers.items()):
         names = {role: f"{name}{dot}{role}" for role in layer.own}
         weights |= {names[role]: array for role, array in layer.own.items()}
-        parts = {f"{number}:{name}:{part}": array for part, array in enumerate(arrays_in(layer.output).values())}
+        parts = {
+            f"{number}:{name}:{part}": array
+            for part, array in enumerate(arrays_in(layer.output).values())
+        }
         outputs |= parts
         calls.append({"layer": name, "parts": [*parts]})
         own = {"classes": layer.classes, "settings": layer.settings, "training": layer.training}
@@ -227,7 +265,10 @@ def write_layers(
         "step-1": {name: weights[name] - 0.1 * gradient for name, gradient in gradients.items()},
     }
     for file, arrays in files.items():
-        arrays = {key: np.array(array, order="C") for key, array in more.pop(file.replace("-", "_"), arrays).items()}
+        arrays = {
+            key: np.array(array, order="C")
+            for key, array in more.pop(file.replace("-", "_"), arrays).items()
+        }
         save_file(arrays, path / f"{file}.safetensors")
     said = {
         "format": "rosetta-record",
@@ -245,7 +286,8 @@ def write_layers(
 
 
 def write_tagger(path: Path, framework: str, data: dict[str, Any]) -> Path:
-    """Write `data`, as `tagger` gives it, as a record of this framework. Running variances are by n but in torch."""
+    """Write `data`, as `tagger` gives it, as a record of this framework.
+    Running variances are by n but in torch."""
     if framework != "torch":
         data = changed(data, by_n())
     dot = "/" if framework == "keras" else "."
@@ -271,7 +313,11 @@ def write_tagger(path: Path, framework: str, data: dict[str, Any]) -> Path:
             parts = [output.swapaxes(1, 2)]  # channels stand before time
         settings = SETTINGS.get(framework, {}).get(layer, {}) | data["settings"].get(layer, {})
         classes = CLASSES[layer][framework].split()
-        own = {name.split(dot, 1)[1]: array for name, array in weights.items() if name.startswith(layer + dot)}
+        own = {
+            name.split(dot, 1)[1]: array
+            for name, array in weights.items()
+            if name.startswith(layer + dot)
+        }
         layers[layer] = Layer(classes, own, parts, settings, training=True)
     path = write_layers(
         path,
@@ -281,7 +327,11 @@ def write_tagger(path: Path, framework: str, data: dict[str, Any]) -> Path:
         inputs=data["inputs"],
         outputs={"logits": data["logits"], **data["further"]},
         step_1=named("step-1"),
-        framework={"name": framework, "version": "1", "backend": "tensorflow" if framework == "keras" else None},
+        framework={
+            "name": framework,
+            "version": "1",
+            "backend": "tensorflow" if framework == "keras" else None,
+        },
         optimizer={"class": "Adam", "settings": OPTIMIZERS[framework] | data["optimizer"]},
         loss=data["loss"],
         steps=[{"step": step, "loss": loss} for step, loss in enumerate(data["losses"], 1)],
@@ -322,13 +372,15 @@ def put(place: str, value: Callable[[Any], Any]) -> Change:
 
 
 def by_n() -> Change:
-    """The running variance after a step is that of a framework that divides by n numbers of a batch, where the data's
-    is divided by n - 1."""
+    """The running variance after a step is that of a framework that divides by n numbers of a
+    batch, where the data's is divided by n - 1."""
 
     def change(data: dict[str, Any]) -> None:
         share = data["settings"].get("bn", {}).get("_momentum", 0.9)
         kept = share * data["weights"]["bn"]["moving_variance"]
-        divided = put("step-1 bn moving_variance", lambda a: kept + (a - kept) * (N * T - 1) / (N * T))
+        divided = put(
+            "step-1 bn moving_variance", lambda a: kept + (a - kept) * (N * T - 1) / (N * T)
+        )
         divided(data)
 
     return change

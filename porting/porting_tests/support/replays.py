@@ -1,7 +1,7 @@
 """Ports with several mistakes planted at once, each of which a replay is to name in one run.
 
-`python -m porting_tests.support.replays [NAME...]` records all ten ports, or these, and prints what is named and what
-is not.
+`python -m porting_tests.support.replays [NAME...]` records all ten ports,
+or these, and prints what is named and what is not.
 """
 
 import re
@@ -28,19 +28,24 @@ from rosetta_diff.read.side import Side as Recorded
 
 # The frameworks, and what is planted of porting_tests.support.mistakes, each in a block of its own.
 PORTS: dict[str, tuple[str, str, list[str]]] = {
-    "decoder": ("torch", "paddle", ["RoPE's base", "gate and up computed the other way", "LayerNorm's epsilon"]),
-    "decoder to keras": ("paddle", "keras", ["queries with the keys of other groups", "gate and up exchanged",
+    "decoder": ("torch", "paddle", ["RoPE's base", "gate and up computed the other way",
+        "LayerNorm's epsilon"]),
+    "decoder to keras": ("paddle", "keras", ["queries with the keys of other groups", "gate and up "
+                                                                                      "exchanged",
         "post-norm", "label smoothing", "Nesterov's momentum"]),
     "encoder": ("torch", "paddle", ["key and value exchanged", "GELU's approximation",
         "a mean that is not taken off"]),
-    "tagger": ("paddle", "torch", ["gate order", "variance divided by n - 1", "transposed square kernel", "time axis",
+    "tagger": ("paddle", "torch", ["gate order", "variance divided by n - 1", "transposed square "
+                                                                              "kernel", "time axis",
         "Adam's counter"]),
-    "tagger from keras": ("keras", "torch", ["second bias", "transposed square kernel", "gain and shift exchanged",
+    "tagger from keras": ("keras", "torch", ["second bias", "transposed square kernel",
+        "gain and shift exchanged",
         "labels shifted"]),
     "translator": ("torch", "keras", ["initial state", "mask inverted", "gains in another order"]),
     "image": ("torch", "keras", ["activation", "post-norm", "image transposed",
         "clipped each to a norm"]),
-    "image from keras": ("keras", "paddle", ["epsilon out of the root", "gate and up computed the other way",
+    "image from keras": ("keras", "paddle", ["epsilon out of the root", "gate and up computed the "
+                                                                        "other way",
         "padding 'same' with a stride", "flatten in the other order"]),
     "halves": ("paddle", "torch", ["pairs of gate and up taken for halves", "RoPE's kind",
         "sum for a mean"]),
@@ -61,7 +66,9 @@ def port(name: str) -> tuple[Pair, list[str]]:
             block, otherwise = mistake.sides(0)
             blocks.append(block)
             wrong.append(otherwise)
-        found = {"loss": LOSS, "step": STEP}.get(mistake.stage) or block_of(right, blocks, len(blocks) - 1)
+        found = {"loss": LOSS, "step": STEP}.get(mistake.stage) or block_of(
+            right, blocks, len(blocks) - 1
+        )
         patterns.append(rf"{found}\b")
     pair = pair_of(left, right, *blocks, wrong=wrong, instead=instead, **model)
     return replace(pair, name=name.replace(" ", "-")), patterns
@@ -73,23 +80,41 @@ def places(diff: Diff) -> list[str]:
 
 
 def missed_and_others(diff: Diff, patterns: list[str]) -> tuple[list[str], list[str]]:
-    """The patterns of which a replay names no place, and the places that it names and that are of no pattern."""
+    """The patterns of which a replay names no place,
+    and the places that it names and that are of no pattern."""
     found = places(diff)
-    missed = [pattern for pattern in patterns if not any(re.match(pattern, place) for place in found)]
-    return missed, [place for place in found if not any(re.match(pattern, place) for pattern in patterns)]
+    missed = [
+        pattern for pattern in patterns if not any(re.match(pattern, place) for place in found)
+    ]
+    return missed, [
+        place for place in found if not any(re.match(pattern, place) for pattern in patterns)
+    ]
 
 
-def replayed(pairs: list[Pair], started: Mapping[str, Side], folder: Path, mapped: bool = False) -> list[Diff]:
-    """Results of pairs whose right sides are recorded with a replay, perhaps with the mapping that is written."""
-    both, mappings, answers = record_pairs(pairs, started, folder, 1), list[MappingFile | None](), []
+def replayed(
+    pairs: list[Pair], started: Mapping[str, Side], folder: Path, mapped: bool = False
+) -> list[Diff]:
+    """Results of pairs whose right sides are recorded with a replay,
+    perhaps with the mapping that is written."""
+    both, mappings, answers = (
+        record_pairs(pairs, started, folder, 1),
+        list[MappingFile | None](),
+        [],
+    )
     for pair, (left, right) in zip(pairs, both, strict=True):
         written = right.path.with_suffix(".toml")
         write_mapping(written, pair_sides(left, right))
         mappings.append(read_mapping(written) if mapped else None)
         feed = right.path.with_suffix(".feed")
         write_feed(feed, Stages(left, right, pair_sides(left, right, mappings[-1])))
-        asked = {"config": pair.configs[1], "batches": folder / f"{pair.configs[0]['seed']}.safetensors", "steps": 1}
-        answers.append(started[pair.frameworks[1]].start(record, folder=right.path, feed=feed, **asked))
+        asked = {
+            "config": pair.configs[1],
+            "batches": folder / f"{pair.configs[0]['seed']}.safetensors",
+            "steps": 1,
+        }
+        answers.append(
+            started[pair.frameworks[1]].start(record, folder=right.path, feed=feed, **asked)
+        )
     for pair, answer in zip(pairs, answers, strict=True):
         assert answer.result(), f"{pair}: the model was not put back"
     sides = [(left, Recorded(right.path)) for left, right in both]

@@ -1,5 +1,5 @@
-"""Records a training of a small model of Flax in the folder that is named, by Record.training and call by call, and
-writes there what Flax itself has of it."""
+"""Records a training of a small model of Flax in the folder that is named, by Record.training and
+call by call, and writes there what Flax itself has of it."""
 
 import sys
 from pathlib import Path
@@ -17,8 +17,8 @@ IDS = jnp.asarray([[1, 2, 0], [3, 3, 4]])
 
 
 class Model(nnx.Module):
-    """With a tied weight, a list, statistics, random numbers, and a cell within a layer that is not called, since its
-    loop takes long to compile."""
+    """With a tied weight, a list, statistics, random numbers, and a cell within a layer that is not
+    called, since its loop takes long to compile."""
 
     def __init__(self, rngs: nnx.Rngs) -> None:
         zeros = nnx.initializers.zeros  # what draws weights takes long to compile
@@ -44,7 +44,9 @@ def loss_of(model, ids):
 def arrays(state) -> dict[str, np.ndarray]:
     """By the paths of Flax, but for random numbers'."""
     flat = nnx.to_flat_state(state)
-    return {".".join(map(str, path)): np.array(value[...]) for path, value in flat if "rngs" not in path}
+    return {
+        ".".join(map(str, path)): np.array(value[...]) for path, value in flat if "rngs" not in path
+    }
 
 
 model = Model(nnx.Rngs(0))

@@ -1,5 +1,5 @@
-"""A script of torch, which Paddle runs too where `paddle.enable_compat()` has `import torch` give Paddle. Arguments
-are the folder of its record, and perhaps "wrong"."""
+"""A script of torch, which Paddle runs too where `paddle.enable_compat()` has `import torch` give
+Paddle. Arguments are the folder of its record, and perhaps "wrong"."""
 
 import sys
 

@@ -1,7 +1,8 @@
-"""One framework's side of the tests of recording and porting: a process that answers one request after another, since
-starting a framework takes longer than what most tests ask of it.
+"""One framework's side of the tests of recording and porting: a process that answers one request
+after another, since starting a framework takes longer than what most tests ask of it.
 
-A request is a function of this module, with its arguments beside the framework's module, in_FRAMEWORK."""
+A request is a function of this module,
+with its arguments beside the framework's module, in_FRAMEWORK."""
 
 import importlib
 import os
@@ -28,10 +29,14 @@ THREADS = """
 OMP_NUM_THREADS MKL_NUM_THREADS OPENBLAS_NUM_THREADS TF_NUM_INTRAOP_THREADS TF_NUM_INTEROP_THREADS
 FLAGS_paddle_num_threads NPROC
 """.split()
-ONE_THREAD = dict.fromkeys(THREADS, "1") | {"CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "2"}
+ONE_THREAD = dict.fromkeys(THREADS, "1") | {
+    "CUDA_VISIBLE_DEVICES": "-1",
+    "TF_CPP_MIN_LOG_LEVEL": "2",
+}
 FRAMEWORKS = ("torch", "paddle", "keras")
 TRAINING = Record.training
-STARTED: list[ProcessPoolExecutor] = []  # all are kept to the end, since one that is dropped as Python ends may fail
+# All are kept to the end, since one that is dropped as Python ends may fail.
+STARTED: list[ProcessPoolExecutor] = []
 
 
 class Side:
@@ -69,16 +74,19 @@ def _answer(framework: str, function: Callable[..., Any], arguments: dict[str, A
         program = importlib.import_module(f"porting_tests.support.in_{framework}")
         program.reset("float64")
         return function(program, **arguments)
-    except Exception:  # whatever a script raises is the tests' to tell, and may be of a class that they lack
+    # Whatever a script raises is the tests' to tell, and may be of a class that they lack.
+    except Exception:
         raise RuntimeError(traceback.format_exc()) from None
 
 
 # What may be asked for
 
 
-def script(program: Any, folder: Path, arguments: list[str], steps: int, compat: bool = False) -> None:
-    """Run a script of a folder as if it were the whole program, but for at most so many steps; perhaps one of torch
-    in Paddle, as under `paddle.enable_compat()`."""
+def script(
+    program: Any, folder: Path, arguments: list[str], steps: int, compat: bool = False
+) -> None:
+    """Run a script of a folder as if it were the whole program, but for at most so many steps;
+    perhaps one of torch in Paddle, as under `paddle.enable_compat()`."""
     with (
         working_in(folder),
         patch.object(sys, "argv", arguments),
@@ -90,7 +98,13 @@ def script(program: Any, folder: Path, arguments: list[str], steps: int, compat:
 
 
 def _shortened(
-    record: Record, most: int, model: Any, batches: Any, loss_of: Any, optimizer: Any, steps: int = 10
+    record: Record,
+    most: int,
+    model: Any,
+    batches: Any,
+    loss_of: Any,
+    optimizer: Any,
+    steps: int = 10,
 ) -> None:
     """Record.training of at most so many steps."""
     TRAINING(record, model, batches, loss_of, optimizer, min(steps, most))
@@ -105,8 +119,9 @@ def record(
     control: bool = False,
     feed: Path | None = None,
 ) -> bool:
-    """Record a training of a model that `config` describes, perhaps with its control or a replay; returns whether all
-    is as it was: weights, states of random numbers, gradients, what watches layers."""
+    """Record a training of a model that `config` describes, perhaps with its control or a replay;
+    returns whether all is as it was: weights, states of random numbers, gradients, what watches
+    layers."""
     model, fed = _begun(program, config, batches)
     before, optimizer = program.everything(model), partial(program.optimizer, **config["optimizer"])
 
@@ -115,14 +130,21 @@ def record(
         return loss, {"logits": logits}
 
     # Of the weights that are trained, which in Paddle are not all that have gradients.
-    anew = (lambda _: optimizer(program.trained(model))) if control or feed else optimizer(program.trained(model))
+    anew = (
+        (lambda _: optimizer(program.trained(model)))
+        if control or feed
+        else optimizer(program.trained(model))
+    )
     Record(folder, feed).training(model, fed, loss_of, anew, steps)
     return all(map(np.array_equal, program.everything(model), before))
 
 
-def train(program: Any, folder: Path, config: dict[str, Any], batches: Path, steps: int) -> list[float]:
-    """Train as a person does who writes the loop, and record it call by call, in `calls`; returns the losses. Leaves
-    in `expected` what the framework itself had on each stage, in files and by names as a record has them."""
+def train(
+    program: Any, folder: Path, config: dict[str, Any], batches: Path, steps: int
+) -> list[float]:
+    """Train as a person does who writes the loop, and record it call by call, in `calls`; returns
+    the losses. Leaves in `expected` what the framework itself had on each stage, in files and by
+    names as a record has them."""
     model, fed = _begun(program, config, batches)
     optimizer = program.optimizer(program.trained(model), **config["optimizer"])
     expected, losses = {"weights": _copied(program.weights(model))}, []
@@ -133,7 +155,9 @@ def train(program: Any, folder: Path, config: dict[str, Any], batches: Path, ste
     for step in range(1, steps + 1):
         loss, logits, gradients = program.backward(model, fed[(step - 1) % len(fed)], config)
         if step == 1:
-            expected["layers"] = {str(number): array for number, array in enumerate([*KEPT, array_of(logits)])}
+            expected["layers"] = {
+                str(number): array for number, array in enumerate([*KEPT, array_of(logits)])
+            }
             expected["outputs"] = {"logits": array_of(logits)}
             expected["gradients"] = _copied(program.named_gradients(model, gradients))
             record.forward(logits=logits)
@@ -158,7 +182,8 @@ def run_program(program: Any, text: str, arguments: list[str]) -> None:
 
 
 def record_small(program: Any, folder: Path) -> dict[str, str]:
-    """Record small models of all kinds that a framework's module names; returns the lines of what is refused."""
+    """Record small models of all kinds that a framework's module names;
+    returns the lines of what is refused."""
     for name, (model, batch, loss_of, optimizer) in program.small_trainings().items():
         Record(folder / name).training(model, [batch], loss_of, optimizer, 1)
     with suppress(ZeroDivisionError):  # in the middle of the last one of them
@@ -173,13 +198,17 @@ def record_small(program: Any, folder: Path) -> dict[str, str]:
     lines["optimizer"] = _refused(lambda: record.optimizer(object()))
     trained = Record(folder / "trained")
     lines["optimizer of a training"] = _refused(
-        lambda: trained.training(program.small(), [0], lambda model, batch: None, lambda weights: object())
+        lambda: trained.training(
+            program.small(), [0], lambda model, batch: None, lambda weights: object()
+        )
     )
     if hasattr(program, "lazy"):
         lines["lazy"] = _refused(lambda: Record(folder / "lazy").model(program.lazy()))
         made: list[Any] = []
         same = lambda weights: made.append(optimizer(weights)) or made[0]  # noqa: E731
-        lines["used"] = _refused(lambda: Record(folder / "used").training(model, [batch], loss_of, same, 1))
+        lines["used"] = _refused(
+            lambda: Record(folder / "used").training(model, [batch], loss_of, same, 1)
+        )
     return lines
 
 
@@ -187,7 +216,10 @@ def lstm_returns(program: Any, inputs: Path, path: Path) -> None:
     """Write the arrays of each row of the table of lstm_returns.md as ROW.NUMBER."""
     program.reset("float32")
     rows = program.lstm_returns(load_file(inputs))
-    save_file(_copied({f"{row}.{k}": array for row, of in rows.items() for k, array in enumerate(of)}), path)
+    save_file(
+        _copied({f"{row}.{k}": array for row, of in rows.items() for k, array in enumerate(of)}),
+        path,
+    )
 
 
 def _refused(action: Callable[[], Any]) -> str:
@@ -199,10 +231,15 @@ def _refused(action: Callable[[], Any]) -> str:
     raise AssertionError("it was not refused")
 
 
-def _begun(program: Any, config: dict[str, Any], batches: Path) -> tuple[Any, list[dict[str, Array]]]:
+def _begun(
+    program: Any, config: dict[str, Any], batches: Path
+) -> tuple[Any, list[dict[str, Array]]]:
     """The model, and what it is fed, in the order that the configuration says."""
     arrays = load_file(batches)
-    fed = [{name: arrays[f"{name}{n}"] for name in ("ids", "targets")} for n in config.get("order", [0, 1])]
+    fed = [
+        {name: arrays[f"{name}{n}"] for name in ("ids", "targets")}
+        for n in config.get("order", [0, 1])
+    ]
     return zoo.model_of(program, config, fed[0]["ids"]), fed
 
 

@@ -1,4 +1,5 @@
-"""One zoo of models that a dict describes: layers, the weights that NumPy makes, an arrangement, a mistake.
+"""One zoo of models that a dict describes: layers,
+the weights that NumPy makes, an arrangement, a mistake.
 
 A model is an embedding, blocks and a dense layer. A block has one set of weights, which `arrange`
 puts into layers as its `cut` says, as porters cut them: query, key and value in one array or three,
@@ -34,7 +35,8 @@ def array_of(tensor: Any) -> Array:
 
 
 def keep(output: Any) -> Any:
-    """Keep a copy of what a layer gave, since the next one may compute in place; gives the output back."""
+    """Keep a copy of what a layer gave, since the next one may compute in place;
+    gives the output back."""
     kinds = "Tracer", "KerasTensor", "SymbolicTensor"  # of what stands for values to come
     tensors = arrays_in(output).values()
     KEPT.extend(array_of(tensor) for tensor in tensors if not type(tensor).__name__.endswith(kinds))
@@ -47,8 +49,9 @@ def image_of(api: Any, x: Any) -> Any:
 
 
 class Block:
-    """A layer whose other base is the framework's class of layers. `config` says how its weights are arranged;
-    `computed` says how it computes, which is something else where that is the planted mistake."""
+    """A layer whose other base is the framework's class of layers. `config` says how its weights
+    are arranged; `computed` says how it computes, which is something else where that is the planted
+    mistake."""
 
     api: Any
     # Of the weights that NumPy makes, or of each kind's: names of sizes, or products.
@@ -63,7 +66,10 @@ class Block:
         sizes = {**config, "width": width}
 
         def shape(axes: str) -> tuple[int, ...]:
-            return tuple(prod(int(sizes.get(name, name)) for name in axis.split("*")) for axis in axes.split())
+            return tuple(
+                prod(int(sizes.get(name, name)) for name in axis.split("*"))
+                for axis in axes.split()
+            )
 
         axes = cls.axes if isinstance(cls.axes, str) else cls.axes[config["kind"]]
         weights = dict(weight.split(": ") for weight in axes.split(", ") if weight)
@@ -78,12 +84,14 @@ class Block:
         self.api.parameter(self, name, array)
 
     def pack(self, groups: int, biased: bool = False) -> None:
-        """Make the dense layers that the cut names, such as "q k+v"; of "k+v" the outputs stand side by side, in each
-        of the groups where it begins with "grouped "."""
+        """Make the dense layers that the cut names, such as "q k+v"; of "k+v" the outputs stand
+        side by side, in each of the groups where it begins with "grouped "."""
         number, packs = packs_of(self.config["cut"], groups)
         for pack in packs:
             kernel = side_by_side([self.w[name] for name in pack], number)
-            bias = side_by_side([self.w[f"{name}_bias"] for name in pack], number) if biased else None
+            bias = (
+                side_by_side([self.w[f"{name}_bias"] for name in pack], number) if biased else None
+            )
             setattr(self, "_".join(pack), self.api.dense(kernel, bias))
 
     def projected(self, x: Any, groups: int) -> dict[str, Any]:
@@ -116,7 +124,9 @@ class Dense(Block):
 
     def arrange(self) -> None:
         self.inner = self.api.dense(self.w["kernel"], self.w["bias"])
-        self.activation = self.api.activation(self.config.get("activation", ""), self.computed.get("by_tanh", False))
+        self.activation = self.api.activation(
+            self.config.get("activation", ""), self.computed.get("by_tanh", False)
+        )
 
     def compute(self, x: Any, ids: Any) -> Any:
         return self.activation(keep(self.inner(x)))
@@ -128,15 +138,21 @@ class Dropout(Block):
 
 
 class OfChannels(Block):
-    """A convolution along time or a batch norm, before which torch and Paddle have the channels first."""
+    """A convolution along time or a batch norm,
+    before which torch and Paddle have the channels first."""
 
-    axes: ClassVar = {"conv": "kernel: 3 width width, bias: width", "batchnorm": "gain: width, bias: width"}
+    axes: ClassVar = {
+        "conv": "kernel: 3 width width, bias: width",
+        "batchnorm": "gain: width, bias: width",
+    }
 
     def arrange(self) -> None:
         if self.config["kind"] == "conv":
             self.inner = self.api.conv(self.w["kernel"], self.w["bias"])
         else:
-            self.inner = self.api.batchnorm(self.w["gain"], self.w["bias"], self.computed["momentum"])
+            self.inner = self.api.batchnorm(
+                self.w["gain"], self.w["bias"], self.computed["momentum"]
+            )
 
     def compute(self, x: Any, ids: Any) -> Any:
         if self.api.CHANNELS == "last":
@@ -145,8 +161,8 @@ class OfChannels(Block):
 
 
 class Attention(Block):
-    """Attention of grouped heads. The framework's own may mask "padding", or "words" by mistake, and another one be
-    "causal", or that one position too far."""
+    """Attention of grouped heads. The framework's own may mask "padding", or "words" by mistake,
+    and another one be "causal", or that one position too far."""
 
     axes = (
         "q: width heads*size, k: width groups*size, v: width groups*size, o: heads*size width, "
@@ -167,9 +183,13 @@ class Attention(Block):
         api, groups, size = self.api, self.config["groups"], self.config["size"]
         if self.config["cut"] == "framework":
             mask = self.computed.get("mask")
-            return api.attend(self.inner, x, ((ids == 0) if mask == "padding" else (ids != 0)) if mask else None)
+            return api.attend(
+                self.inner, x, ((ids == 0) if mask == "padding" else (ids != 0)) if mask else None
+            )
         shape = (*x.shape[:2], groups, -1, size)
-        projected = {name: api.reshape(one, shape) for name, one in self.projected(x, groups).items()}
+        projected = {
+            name: api.reshape(one, shape) for name, one in self.projected(x, groups).items()
+        }
         q, k, v = self._rotated(projected["q"]), self._rotated(projected["k"]), projected["v"]
         in_turns = self.computed.get("heads order")  # the heads that have the same key stand apart
         if in_turns:
@@ -189,9 +209,13 @@ class Attention(Block):
         order, api, half = self.computed["rope"], self.api, self.config["size"] // 2
         if not order:
             return x
-        angles = np.arange(x.shape[1])[:, None] / self.computed.get("base", 10.0) ** (np.arange(half) / half)
+        angles = np.arange(x.shape[1])[:, None] / self.computed.get("base", 10.0) ** (
+            np.arange(half) / half
+        )
         cos, sin = (api.constant(wave(angles)[:, None, None]) for wave in (np.cos, np.sin))
-        one, two = (x[..., :half], x[..., half:]) if order == "halves" else (x[..., ::2], x[..., 1::2])
+        one, two = (
+            (x[..., :half], x[..., half:]) if order == "halves" else (x[..., ::2], x[..., 1::2])
+        )
         rotated = one * cos - two * sin, two * cos + one * sin
         if order == "halves":
             return api.concat(rotated)
@@ -214,14 +238,17 @@ class Mlp(Block):
 
 
 class Image(Block):
-    """A convolution of (N, T, M) as an image with one channel, and a dense layer of all that comes of it."""
+    """A convolution of (N, T, M) as an image with one channel,
+    and a dense layer of all that comes of it."""
 
     axes = "kernel: 3 3 1 channels, bias: channels, dense: time*width*channels width"
 
     def arrange(self) -> None:
         kernel = self.w["dense"]
         if self.config["cut"] == "first":
-            kernel = np.moveaxis(kernel.reshape(-1, self.config["channels"], kernel.shape[-1]), 1, 0)
+            kernel = np.moveaxis(
+                kernel.reshape(-1, self.config["channels"], kernel.shape[-1]), 1, 0
+            )
         self.conv = self.api.conv(self.w["kernel"], self.w["bias"])
         self.dense = self.api.dense(kernel.reshape(self.w["dense"].shape))
 
@@ -271,16 +298,26 @@ class Positions(Block):
 
 
 class FeedForward(Block):
-    """A norm, two dense layers with an activation between, and a residual around all. The residual may be otherwise:
-    "post" norms the sum, "normed" adds to what is normed, and "none" to nothing."""
+    """A norm, two dense layers with an activation between, and a residual around all. The residual
+    may be otherwise: "post" norms the sum, "normed" adds to what is normed, and "none" to
+    nothing."""
 
-    axes = "gain: width, shift: width, up: width units, up_bias: units, down: units width, down_bias: width"
+    axes = (
+        "gain: width, shift: width, up: width units, up_bias: units, down: units width, down_bias: "
+        "width"
+    )
 
     def arrange(self) -> None:
-        api, w, norm = self.api, self.w, {"kind": "layernorm", "cut": "framework", **self.computed.get("norm", {})}
+        api, w, norm = (
+            self.api,
+            self.w,
+            {"kind": "layernorm", "cut": "framework", **self.computed.get("norm", {})},
+        )
         self.norm = made(api, Norm, api.Layer, {name: w[name] for name in ("gain", "shift")}, norm)
         self.up, self.down = (api.dense(w[name], w[f"{name}_bias"]) for name in ("up", "down"))
-        self.activation = api.activation(self.computed.get("activation", "relu"), self.computed.get("by_tanh", False))
+        self.activation = api.activation(
+            self.computed.get("activation", "relu"), self.computed.get("by_tanh", False)
+        )
 
     def compute(self, x: Any, ids: Any) -> Any:
         residual = self.computed.get("residual", "pre")
@@ -294,8 +331,8 @@ class FeedForward(Block):
 
 
 class Recurrent(Block):
-    """An LSTM, a GRU or a plain RNN. `lengths` is whether padding is left out; `one_bias` whether the second bias is
-    zero and is not trained, since Keras has none."""
+    """An LSTM, a GRU or a plain RNN. `lengths` is whether padding is left out; `one_bias` whether
+    the second bias is zero and is not trained, since Keras has none."""
 
     @staticmethod
     def shapes(config: Config, width: int) -> Shapes:
@@ -317,12 +354,16 @@ class Recurrent(Block):
         api, kind = self.api, self.config["of"]
         if self.config.get("one_bias"):
             self.w |= {
-                name: np.zeros_like(array) for name, array in self.w.items() if name.startswith("recurrent_bias")
+                name: np.zeros_like(array)
+                for name, array in self.w.items()
+                if name.startswith("recurrent_bias")
             }
         layers: Ways = []
         for end in sorted({name[-2:] for name in self.w if name != "out"}):
             layers += [[]] if end[1] == "0" else []
-            layers[-1].append({name[:-2]: array for name, array in self.w.items() if name.endswith(end)})
+            layers[-1].append(
+                {name[:-2]: array for name, array in self.w.items() if name.endswith(end)}
+            )
         if self.config["cut"] == "both":
             self.inner = api.recurrent(kind, layers, self.computed)
         else:
@@ -337,7 +378,8 @@ class Recurrent(Block):
             found = self.api.sequence(self.inner, x, ids, initial)
         else:
             there, back = (
-                self.api.sequence(one, x, ids, initial, one is self.back) for one in (self.there, self.back)
+                self.api.sequence(one, x, ids, initial, one is self.back)
+                for one in (self.there, self.back)
             )
             found = self.api.concat([there, back])
         real = self.api.one_where_real(ids, found) if ids is not None else 1.0
@@ -360,8 +402,13 @@ class Norm(Block):
     axes: ClassVar = {"layernorm": "gain: width, shift: width", "rmsnorm": "gain: width"}
 
     def arrange(self) -> None:
-        kind, own = self.config["kind"], self.config["cut"] == "own" or self.config["kind"] not in self.api.NORMS
-        self.inner = None if own else self.api.norm(kind, self.w, self.computed.get("epsilon", EPSILON))
+        kind, own = (
+            self.config["kind"],
+            self.config["cut"] == "own" or self.config["kind"] not in self.api.NORMS,
+        )
+        self.inner = (
+            None if own else self.api.norm(kind, self.w, self.computed.get("epsilon", EPSILON))
+        )
         for name, array in self.w.items() if own else ():
             self.own(name, array)
 
@@ -379,8 +426,8 @@ class Norm(Block):
 
 
 class Model(Block):
-    """Blocks, each behind a norm and with a residual where the configuration has a `norm`. Where the table
-    is `tied`, the logits are computed with it too."""
+    """Blocks, each behind a norm and with a residual where the configuration has a `norm`. Where
+    the table is `tied`, the logits are computed with it too."""
 
     def arrange(self) -> None:
         api, config, rng = self.api, self.config, np.random.default_rng(self.config["seed"])
@@ -429,13 +476,17 @@ def changed(name: str, change: Any) -> Any:
     return lambda w: w.update({name: np.ascontiguousarray(change(w[name]))})
 
 
-DIRECTIONS = [f"{name}0{way}" for name in ("kernel", "recurrent", "bias", "recurrent_bias") for way in (0, 1)]
+DIRECTIONS = [
+    f"{name}0{way}" for name in ("kernel", "recurrent", "bias", "recurrent_bias") for way in (0, 1)
+]
 # Mistakes of a converter, in the weights of one block.
 MISTAKES = {
     "keys and values exchanged": exchanged("k", "v", "k_bias", "v_bias"),
     "gate and up exchanged": exchanged("gate", "up"),
     "directions exchanged": exchanged(*DIRECTIONS),
-    "gate order": changed("recurrent00", lambda k: k.reshape(len(k), 4, -1)[:, [0, 1, 3, 2]].reshape(k.shape)),
+    "gate order": changed(
+        "recurrent00", lambda k: k.reshape(len(k), 4, -1)[:, [0, 1, 3, 2]].reshape(k.shape)
+    ),
     "transposed square kernel": changed("kernel", np.transpose),
     "image transposed": changed("kernel", lambda k: k.swapaxes(0, 1)),
     "gains in another order": changed("g", lambda g: np.roll(g, 1)),
@@ -453,9 +504,12 @@ def block(api: Any, config: Config, width: int, rng: np.random.Generator) -> Any
 
 
 def made(api: Any, kind: type, base: type, w: dict[str, Array], config: Config) -> Any:
-    """A layer of this kind. What it is made of is its class's, since Keras keeps what constructors are given."""
+    """A layer of this kind. What it is made of is its class's,
+    since Keras keeps what constructors are given."""
     computed = {**config, **config.get("computed", {})}
-    layer = type(kind.__name__, (kind, base), {"api": api, "w": w, "config": config, "computed": computed})()
+    layer = type(
+        kind.__name__, (kind, base), {"api": api, "w": w, "config": config, "computed": computed}
+    )()
     layer.arrange()
     return layer
 
@@ -468,16 +522,27 @@ def model_of(api: Any, config: Config, ids: Array) -> Any:
 def loss_of(api: Any, model: Any, batch: dict[str, Array], config: Config) -> tuple[Any, Any]:
     """The cross-entropy of smoothed labels, in float32 where logits are coarser; and the logits.
 
-    As `loss` says, labels may be shifted, the positions that count those that are real, and what is divided by their
-    number, by that of all, by rows, or by 1 for a sum; the softmax may be taken of probabilities; and gradients may
-    be so many times as large as those of the loss."""
+    As `loss` says, labels may be shifted, the positions that count those that are real, and what is
+    divided by their number, by that of all, by rows, or by 1 for a sum; the softmax may be taken of
+    probabilities; and gradients may be so many times as large as those of the loss."""
     smoothing, words, how = config.get("smoothing", 0.0), config["words"], config.get("loss", {})
-    logits, targets, counts = api.run(model, batch["ids"], config), batch["targets"], np.ones(batch["ids"].shape)
+    logits, targets, counts = (
+        api.run(model, batch["ids"], config),
+        batch["targets"],
+        np.ones(batch["ids"].shape),
+    )
     if how.get("counts") == "real":
         counts = 1.0 * (batch["ids"] != 0)
-    shift, found = how.get("shift", 0), logits if config["dtype"] == "float64" else api.in_float32(logits)
+    shift, found = (
+        how.get("shift", 0),
+        logits if config["dtype"] == "float64" else api.in_float32(logits),
+    )
     found = api.softmax(found) if how.get("twice") else found
-    found, targets, counts = found[:, : found.shape[1] - shift], targets[:, shift:], counts[:, shift:]
+    found, targets, counts = (
+        found[:, : found.shape[1] - shift],
+        targets[:, shift:],
+        counts[:, shift:],
+    )
     wanted = ((1 - smoothing) * np.eye(words)[targets] + smoothing / words) * counts[..., None]
     divisors = {"counts": counts.sum(), "all": counts.size, "rows": len(counts), "nothing": 1}
     total = api.einsum("ntw,ntw->", api.constant(wanted, found), api.log_softmax(found))

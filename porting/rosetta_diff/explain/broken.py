@@ -20,8 +20,9 @@ LIKELY, SEEN, MORE = "likely", "differs", "to see more"
 
 @dataclass(frozen=True)
 class Cause:
-    """A line below the explanation: a difference of both sides, the numbers it would make, and those that are seen.
-    It is `likely` only where these agree. A recorded difference without numbers `differs`."""
+    """A line below the explanation: a difference of both sides, the numbers it would make, and
+    those that are seen. It is `likely` only where these agree. A recorded difference without
+    numbers `differs`."""
 
     sentence: str
     entry: str = ""  # of the register
@@ -58,12 +59,15 @@ class Broken:
 
     @cached_property
     def moved(self) -> tuple[Array, Array]:
-        """The arrays; of weights after a step by how much both sides moved them, in their first rows."""
+        """The arrays; of weights after a step by how much both sides moved them,
+        in their first rows."""
         if not self.item.is_update:
             return self.arrays
         starts = self.item.pair.arrays(self.item.name) if self.item.pair else ()
         pairs = list(zip((self.item.left(), self.item.right()), starts, strict=True))
-        if any(after is None or start is None or start.shape != after.shape for after, start in pairs):
+        if any(
+            after is None or start is None or start.shape != after.shape for after, start in pairs
+        ):
             return np.zeros(0), np.zeros(0)
         left, right = (head(after).astype(np.float64) - head(start) for after, start in pairs)  # type: ignore
         return left, right
@@ -117,11 +121,16 @@ def number(value: Any) -> float:
 
 
 def dropouts(broken: Broken) -> Iterator[tuple[int, str, Cause]]:
-    """Yield for each layer that drops at random its side, left (0) or right (1), its path, and what is told of it."""
+    """Yield for each layer that drops at random its side, left (0)
+    or right (1), its path, and what is told of it."""
     for place, (words, side) in enumerate(zip(("left", "right"), broken.sides, strict=True)):
         for layer in side.says.layers:
             rate = side.framework.settings_of(layer.settings).get("rate")
-            random = any(part in name for name in layer.classes for part in ("rop", "RNN", "Attention", "attention"))
+            random = any(
+                part in name
+                for name in layer.classes
+                for part in ("rop", "RNN", "Attention", "attention")
+            )
             if layer.training and random and isinstance(rate, int | float) and 0 < rate < 1:
                 sentence = f"dropout of {rate} was on in {layer.path} of the {words} side"
                 yield place, layer.path, Cause(sentence, "dropout")

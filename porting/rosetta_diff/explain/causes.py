@@ -1,7 +1,8 @@
-"""Why a stage breaks. Each cause has a test, which is what it would make and what is seen, or is a recorded fact.
+"""Why a stage breaks. Each cause has a test, which is what it would make and what is seen,
+or is a recorded fact.
 
-`CAUSES` has them by stage: those that are tested on the numbers first. What both sides compute is in forward.py and
-training.py, facts are in facts.py.
+`CAUSES` has them by stage: those that are tested on the numbers first. What both sides compute is
+in forward.py and training.py, facts are in facts.py.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -30,8 +31,8 @@ ACTIVATIONS_OF_ENTRIES = {"gelu": "gelu-approximation", "hard_sigmoid": "paddle-
 
 
 def causes_of(stages: Stages, check: Check, failed: Sequence[Check]) -> list[Cause]:
-    """Return the first cause whose test passes; where none does, facts and what to record next. Lines of a mapping
-    under which both sides agree are always told."""
+    """Return the first cause whose test passes; where none does, facts and what to record next.
+    Lines of a mapping under which both sides agree are always told."""
     broken, told = Broken(stages, check, failed), list[Cause]()
     for cause in chain.from_iterable(causes(broken) for causes in CAUSES[check.stage]):
         if cause.made is None or cause.seen is None:
@@ -48,12 +49,15 @@ def causes_of(stages: Stages, check: Check, failed: Sequence[Check]) -> list[Cau
 
 
 def parted(computations: Callable[[Broken], Iterator[Both]], broken: Broken) -> Iterator[Cause]:
-    """Yield the choices in which both sides differ, where one gives the left side's numbers and another one the right
-    side's. Where several are as near to the left one, any of them may be it."""
+    """Yield the choices in which both sides differ, where one gives the left side's numbers and
+    another one the right side's. Where several are as near to the left one, any of them may be
+    it."""
     for lefts, rights, most in computations(broken):
         parting = broken.search.parting(lefts, rights, most)
         several = (
-            [found for right in parting.rights if (found := [*between(broken, parting, right)])] if parting else []
+            [found for right in parting.rights if (found := [*between(broken, parting, right)])]
+            if parting
+            else []
         )
         if parting and several:
             sentences = [" and ".join(cause.sentence for cause in found) for found in several]
@@ -66,14 +70,21 @@ def between(broken: Broken, parting: Parting, right: Chosen) -> Iterator[Cause]:
     for parameter, choice in parting.choices.items():
         both = parting.left[parameter], right[parameter]
         if both[0] != both[1] and choice.words:
-            of_left, of_right = (f"{value:g}" if isinstance(value, float) else value for value in both)
-            words = f"{choice.words.format(broken.name)} {of_left} on the left and {of_right} on the right"
+            of_left, of_right = (
+                f"{value:g}" if isinstance(value, float) else value for value in both
+            )
+            words = (
+                f"{choice.words.format(broken.name)} {of_left} on the left and {of_right} on the "
+                "right"
+            )
             yield Cause(words, entry_of(parameter, choice, *both))
 
 
 def entry_of(parameter: str, choice: Choice, left: Any, right: Any) -> str:
     """Return the register's entry of a choice in which both sides differ."""
-    entries = ACTIVATIONS_OF_ENTRIES.items() if parameter in ("activation", "before", "gated") else ()
+    entries = (
+        ACTIVATIONS_OF_ENTRIES.items() if parameter in ("activation", "before", "gated") else ()
+    )
     return next((entry for name, entry in entries if name in left and name in right), choice.entry)
 
 
@@ -101,7 +112,9 @@ def other_places(broken: Broken) -> Iterator[Cause]:
         reshaped = "the right side was reshaped where it should have been transposed"
         yield Cause(reshaped, "lstm-kernel-layout", right.reshape(left.shape[::-1]).T, left)
     gates = GATES.get(broken.kind, ()) if not broken.item.is_output else ()
-    for order in permutations(range(len(gates))) if gates and left.shape[-1] % len(gates) == 0 else ():
+    for order in (
+        permutations(range(len(gates))) if gates and left.shape[-1] % len(gates) == 0 else ()
+    ):
         names = ", ".join(gates[order.index(place)] for place in range(len(gates)))
         words = f"the right side has the gates in the order {names}, expected {', '.join(gates)}"
         entry = "gru-gates" if broken.kind == "gru" else "lstm-kernel-layout"
@@ -110,7 +123,9 @@ def other_places(broken: Broken) -> Iterator[Cause]:
     for axis, words in ((0, "rows"), (-1, "units" if broken.item.is_output else "columns")):
         of_left, of_right = (np.moveaxis(array, axis, 0) for array in (left, right))
         if left.ndim > -axis and 1 < len(of_left) <= 100_000 and left.size < 1 << 24:
-            sorts = (np.lexsort(array.reshape(len(array), -1)[:, :8].T) for array in (of_left, of_right))
+            sorts = (
+                np.lexsort(array.reshape(len(array), -1)[:, :8].T) for array in (of_left, of_right)
+            )
             left_order, right_order = sorts
             entry = "shuffling" if stage == "tensors" else ""
             sentence = f"the right side has the same {words} in another order"
@@ -120,19 +135,32 @@ def other_places(broken: Broken) -> Iterator[Cause]:
 def exchanged(broken: Broken) -> Iterator[Cause]:
     """The right side's weight has the numbers of another weight of the left side."""
     right = broken.arrays[1]
-    for pair, name in broken.stages.tensors_of_pairs() if right.size > 1 and (right != right.flat[0]).any() else ():
+    for pair, name in (
+        broken.stages.tensors_of_pairs()
+        if right.size > 1 and (right != right.flat[0]).any()
+        else ()
+    ):
         tensor = pair.tensor(0, name)
         left = pair.left_array(name) if tensor and tensor.shape == right.shape else None
         if left is not None and (pair is not broken.item.pair or name != broken.item.name):
-            yield Cause(f"the right side has the numbers of {pair.name} {name} of the left side", "", right, left)
+            yield Cause(
+                f"the right side has the numbers of {pair.name} {name} of the left side",
+                "",
+                right,
+                left,
+            )
 
 
 def rounded(broken: Broken) -> Iterator[Cause]:
-    """One side's weight is the other side's, rounded to a coarser type than the record has it in."""
+    """One side's weight is the other side's,
+    rounded to a coarser type than the record has it in."""
     left, right = broken.arrays
     if right.dtype != left.dtype:
         return
-    for words, source, finer, seen in (("right", "left", left, right), ("left", "right", right, left)):
+    for words, source, finer, seen in (
+        ("right", "left", left, right),
+        ("left", "right", right, left),
+    ):
         for dtype, change in COARSER_TYPES.items() if is_number(finer) else ():
             sentence = f"the {words} side has the numbers of the {source} one rounded to {dtype}"
             yield Cause(sentence, "array-dtype", change(finer).astype(np.float64), seen)
@@ -143,19 +171,24 @@ def elsewhere(broken: Broken) -> Iterator[Cause]:
     for name, array in broken.stages.left.arrays("inputs").items():
         if name != broken.item.tensor:
             other_batch = name.startswith("batch") or broken.item.tensor.startswith("batch")
-            words = f"it is {name} of the left side{', so another batch is fed' if other_batch else ''}"
+            words = (
+                f"it is {name} of the left side{', so another batch is fed' if other_batch else ''}"
+            )
             yield Cause(words, "shuffling" if other_batch else "", array, broken.arrays[1])
 
 
 def dropped(broken: Broken) -> Iterator[Cause]:
-    """The inputs of a layer agree if a dropout, whose output may have been added to something, gives its input."""
+    """The inputs of a layer agree if a dropout,
+    whose output may have been added to something, gives its input."""
     for both, (place, path, cause) in product(given_otherwise(broken), dropouts(broken)):
         side = broken.sides[place]
         for call in side.called.get(path, []):
             names = [*islice(call.inputs.values(), 1), *call.parts[:1]]
             arrays = [side.arrays("layers").memory_map(name) for name in names]
             if len(arrays) == 2 and arrays[0].shape == arrays[1].shape == both[place].shape:
-                yield replace(cause, made=both[place] + (arrays[0] - arrays[1]), seen=both[1 - place])
+                yield replace(
+                    cause, made=both[place] + (arrays[0] - arrays[1]), seen=both[1 - place]
+                )
 
 
 def multiplied(broken: Broken) -> Iterator[Cause]:
@@ -164,7 +197,11 @@ def multiplied(broken: Broken) -> Iterator[Cause]:
     arrays += [("gives", *broken.arrays)] if broken.item.is_output else []
     for verb, *both in arrays:
         left, right = (array.astype(np.float64) for array in both)
-        ratio = float((right * left).sum() / ((left**2).sum() or 1.0)) if left.shape == right.shape else 1.0
+        ratio = (
+            float((right * left).sum() / ((left**2).sum() or 1.0))
+            if left.shape == right.shape
+            else 1.0
+        )
         what = f"what {broken.name} {verb} is"
         if 0 < abs(ratio - 1) < np.finfo(np.float32).eps:
             words = f"{what} multiplied by a number that is rounded to float32 on one side"
@@ -178,7 +215,10 @@ def shifted(broken: Broken) -> Iterator[Cause]:
     for both in given_otherwise(broken) if broken.kind == "embedding" else ():
         left, right = (array.astype(np.int64) for array in both)
         more = int((right - left).flat[0])
-        words = f"what {broken.name} is given is {abs(more)} {'more' if more > 0 else 'less'} on the right"
+        words = (
+            f"what {broken.name} is given is {abs(more)} {'more' if more > 0 else 'less'} on the "
+            "right"
+        )
         if more:
             yield Cause(words, "", left + more, right)
 

@@ -11,10 +11,22 @@ import numpy as np
 from rosetta_diff.activations import ACTIVATIONS
 from rosetta_diff.arrays import head, largest, pieces
 from rosetta_diff.explain.broken import Broken, Cause, dropouts
-from rosetta_diff.explain.inputs import WEIGHTED, bare_calls, computed_before, given_otherwise, given_the_same
+from rosetta_diff.explain.inputs import (
+    WEIGHTED,
+    bare_calls,
+    computed_before,
+    given_otherwise,
+    given_the_same,
+)
 from rosetta_diff.explain.settings import settings_between, settings_differ
 from rosetta_diff.judge.check import judge
-from rosetta_diff.pair.drafts import MOST_TURNED, find_rearranged, line_of, line_of_axes, line_of_turn
+from rosetta_diff.pair.drafts import (
+    MOST_TURNED,
+    find_rearranged,
+    line_of,
+    line_of_axes,
+    line_of_turn,
+)
 from rosetta_diff.pair.pairs import LayerPair
 from rosetta_diff.read.description import RecordedWeight
 from rosetta_diff.read.rules import RECURRENT
@@ -27,14 +39,19 @@ ONE_IN_FLOAT32 = float(np.finfo(np.float32).eps)
 
 
 def propose_lines(broken: Broken) -> Iterator[Cause]:
-    """The layer's weights have the same numbers in different places, for which the layer may be made."""
+    """The layer's weights have the same numbers in different places,
+    for which the layer may be made."""
     for pair in find_rearranged(broken.item.pair) if broken.item.pair else ():
-        words = "if the right layer computes with them where they are, --write-mapping writes this for --mapping"
+        words = (
+            "if the right layer computes with them where they are, --write-mapping writes this for "
+            "--mapping"
+        )
         yield Cause(f"both sides hold the same numbers: {line_of(pair)}; {words}")
 
 
 def with_turned_axes(broken: Broken) -> Iterator[Cause]:
-    """Both sides agree where the right one's axes are turned, which a mapping may say and nothing else can tell."""
+    """Both sides agree where the right one's axes are turned,
+    which a mapping may say and nothing else can tell."""
     left, right = broken.item.left(), broken.item.right()
     if right is None or left is None or right.ndim != left.ndim or left.ndim > MOST_TURNED:
         return
@@ -45,70 +62,111 @@ def with_turned_axes(broken: Broken) -> Iterator[Cause]:
     for order in islice(permutations(range(left.ndim)), 1, None):  # the first one is as they stand
         way = partial(np.transpose, right, order)
         if way().shape == left.shape and judge(replace(broken.item, right=way)).passed:
-            line = line_of_axes(name, axes, tuple(axes[order.index(place)] for place in range(left.ndim)))
-            yield Cause(f"both sides agree with axes turned so; if that is meant, a mapping file says [axes] {line}")
+            line = line_of_axes(
+                name, axes, tuple(axes[order.index(place)] for place in range(left.ndim))
+            )
+            yield Cause(
+                "both sides agree with axes turned so; if that is meant, a mapping file "
+                f"says [axes] {line}"
+            )
 
 
 def called_between(broken: Broken) -> Iterator[Cause]:
-    """The calls of layers without weights right before the layer that is shown: settings that differ, and the last
-    one where the other side's layer takes what is given to it. Another side may call functions, which are unknown."""
+    """The calls of layers without weights right before the layer that is shown: settings that
+    differ, and the last one where the other side's layer takes what is given to it. Another side
+    may call functions, which are unknown."""
     calls = [bare_calls(broken, place) for place in range(len(broken.groups))]
     if not any(calls) or given_the_same(broken):
         return
     for place, of_side in enumerate(calls) if len(calls[0]) != len(calls[1]) else ():
         has, lacks = ("left", "right")[:: 1 - 2 * place]
         for last, both in product(of_side[-1:], given_otherwise(broken)):
-            start = f"before {broken.name} the {has} side calls {last.layer.classes[0]} {last.name}, the {lacks} side"
-            given = (name for call in last.calls for name in islice(call.recorded[0].inputs.values(), 1))
+            start = (
+                f"before {broken.name} the {has} side calls {last.layer.classes[0]} {last.name}, "
+                f"the {lacks} side"
+            )
+            given = (
+                name for call in last.calls for name in islice(call.recorded[0].inputs.values(), 1)
+            )
             for made in map(last.side.arrays("layers").memory_map, given):
                 yield Cause(f"{start} does not", "", made, both[1 - place])
     if all(calls):
-        words = [" and ".join(f"{of.layer.classes[0]} {of.name}" for of in of_side) for of_side in calls]
-        yield Cause(f"before {broken.name} the left side calls {words[0]}, the right side {words[1]}")
+        words = [
+            " and ".join(f"{of.layer.classes[0]} {of.name}" for of in of_side) for of_side in calls
+        ]
+        yield Cause(
+            f"before {broken.name} the left side calls {words[0]}, the right side {words[1]}"
+        )
     of_kinds = [Counter(of.kind for of in of_side) for of_side in calls]
     alone = [kind for kind, number in of_kinds[0].items() if number == of_kinds[1][kind] == 1]
-    of_one_kind = [(left, right) for left in calls[0] for right in calls[1] if left.kind == right.kind in alone]
+    of_one_kind = [
+        (left, right) for left in calls[0] for right in calls[1] if left.kind == right.kind in alone
+    ]
     for left, right in zip(*calls, strict=True) if len(calls[0]) == len(calls[1]) else of_one_kind:
         for _, cause in settings_between(left, right):
             yield replace(cause, sentence=f"of {left.name} {cause.sentence}")
 
 
 def called_within(broken: Broken) -> Iterator[Cause]:
-    """Layers without weights that the layer which is shown calls itself, such as a norm its activation, of one name
-    and of two classes."""
+    """Layers without weights that the layer which is shown calls itself, such as a norm its
+    activation, of one name and of two classes."""
     if broken.kind not in WEIGHTED:
         return
     inner = []
     for group in broken.groups:
-        within = (layer for layer in group.side.says.layers if is_within(layer.path, group.layer.path))
-        own = [layer for layer in within if not layer.own and layer.classes and layer.path in group.side.called]
+        within = (
+            layer for layer in group.side.says.layers if is_within(layer.path, group.layer.path)
+        )
+        own = [
+            layer
+            for layer in within
+            if not layer.own and layer.classes and layer.path in group.side.called
+        ]
         inner.append({layer.path.removeprefix(group.layer.path): layer for layer in own})
     for left, right in [(inner[0][name], inner[1][name]) for name in inner[0] if name in inner[1]]:
         kinds = left.classes[0], right.classes[0]
         if kinds[0] != kinds[1]:
-            words = f"within {broken.name} the left side calls {kinds[0]} {left.path}, the right side {kinds[1]}"
-            call, activation = broken.sides[0].called[left.path][0], kinds[1].rpartition(".")[2].lower()
-            given = [*map(broken.sides[0].arrays("layers").memory_map, islice(call.inputs.values(), 1))]
+            words = (
+                f"within {broken.name} the left side calls {kinds[0]} {left.path}, the right side "
+                f"{kinds[1]}"
+            )
+            call, activation = (
+                broken.sides[0].called[left.path][0],
+                kinds[1].rpartition(".")[2].lower(),
+            )
+            given = [
+                *map(broken.sides[0].arrays("layers").memory_map, islice(call.inputs.values(), 1))
+            ]
             is_first = not (broken.item.call and broken.item.call.left.number)
-            made = ACTIVATIONS[activation](given[0]) if given and is_first and activation in ACTIVATIONS else None
+            made = (
+                ACTIVATIONS[activation](given[0])
+                if given and is_first and activation in ACTIVATIONS
+                else None
+            )
             yield Cause(words, "", made, None if made is None else broken.arrays[1])
 
 
 def found_elsewhere(broken: Broken) -> Iterator[Cause]:
-    """Layers up to the one that breaks that were paired by their numbers, run in another order on the right, and give
-    other outputs, as far as their outputs are compared."""
+    """Layers up to the one that breaks that were paired by their numbers, run in another order on
+    the right, and give other outputs, as far as their outputs are compared."""
     order = {path: place for place, path in enumerate(broken.sides[1].called)}
     pairs, differ = broken.stages.pairing.pairs, {id(check.item.pair) for check in broken.failed}
     end = next((place for place, pair in enumerate(pairs) if pair is broken.item.pair), len(pairs))
     last, moved = -1, ""
     for pair in [*pairs[: end + 1], *(pair for pair in pairs[end + 1 :] if id(pair) in differ)]:
         places = [order[layer.path] for layer in pair.right.layers if layer.path in order]
-        if pair.how == "value" and places and (id(pair) in differ or not outputs_are_compared(pair)):
+        if (
+            pair.how == "value"
+            and places
+            and (id(pair) in differ or not outputs_are_compared(pair))
+        ):
             if places != sorted(places) or places[0] < last:
                 moved = moved or f"{pair.name} has the numbers of {' + '.join(pair.right.names)}"
             last = places[0]
     if moved:
-        words = "which run in another order on the right: are they exchanged, there or in the weights?"
+        words = (
+            "which run in another order on the right: are they exchanged, there or in the weights?"
+        )
         yield Cause(f"{moved}, {words}")
 
 
@@ -122,7 +180,8 @@ def paired_by_order(broken: Broken) -> Iterator[Cause]:
     pair = broken.item.pair
     if pair and pair.how == "order":
         words = (
-            "were paired by the order in which layers of their kind and shape ran; a line of [layers] pairs others"
+            "were paired by the order in which layers of their kind and shape ran; a line of "
+            "[layers] pairs others"
         )
         yield Cause(f"{pair.left.name} and {pair.right.name} {words}")
 
@@ -141,7 +200,9 @@ def of_other_type(broken: Broken) -> Iterator[Cause]:
             if (deviation := group.side.framework.made_in_float32.get(kind))
         ]
         yield made[0] if made else plain
-    elif broken.stages.tolerances.precision == "float64" and broken.check.error < 4 * ONE_IN_FLOAT32:
+    elif (
+        broken.stages.tolerances.precision == "float64" and broken.check.error < 4 * ONE_IN_FLOAT32
+    ):
         entries = [
             group.side.framework.float32_within[kind]
             for group in broken.groups
@@ -157,7 +218,11 @@ def of_other_type(broken: Broken) -> Iterator[Cause]:
 def multiple(broken: Broken) -> Iterator[Cause]:
     """One side is a multiple of the other."""
     left, right = (head(array).astype(np.float64) for array in broken.moved)
-    if right.shape != left.shape or not left.any() or not np.isfinite([right.sum(), left.sum()]).all():
+    if (
+        right.shape != left.shape
+        or not left.any()
+        or not np.isfinite([right.sum(), left.sum()]).all()
+    ):
         return
     scaled = left / largest(left)  # so that no square is too large
     ratio = float((right * scaled).sum() / (left * scaled).sum())
@@ -169,7 +234,8 @@ def multiple(broken: Broken) -> Iterator[Cause]:
 
 
 def few_rows(broken: Broken) -> Iterator[Cause]:
-    """All but a few rows of an embedding agree, perhaps those of a tied layer's kernel, which are its columns."""
+    """All but a few rows of an embedding agree, perhaps those of a tied layer's kernel,
+    which are its columns."""
     for check in broken.failed:
         item, left, right = check.item, check.item.left(), check.item.right()
         if item.pair is None or item.pair.left.kind != "embedding" or right is None or left is None:
@@ -179,28 +245,48 @@ def few_rows(broken: Broken) -> Iterator[Cause]:
             rows = [
                 piece.start + row
                 for piece in pieces(left.shape)
-                for row in np.flatnonzero(np.abs(right[piece].astype(np.float64) - left[piece]).max(1) > allowed)
+                for row in np.flatnonzero(
+                    np.abs(right[piece].astype(np.float64) - left[piece]).max(1) > allowed
+                )
             ]
             if len(rows) < min(len(left), 4):
-                which = f"row {rows[0]} differs" if len(rows) == 1 else f"the rows {', '.join(map(str, rows))} differ"
-                zero = [words for words, array in (("left", left), ("right", right)) if not array[rows].any()]
-                and_is = f" and is zero on the {zero[0]} only" if len(zero) == len(rows) == 1 else ""
+                which = (
+                    f"row {rows[0]} differs"
+                    if len(rows) == 1
+                    else f"the rows {', '.join(map(str, rows))} differ"
+                )
+                zero = [
+                    words
+                    for words, array in (("left", left), ("right", right))
+                    if not array[rows].any()
+                ]
+                and_is = (
+                    f" and is zero on the {zero[0]} only" if len(zero) == len(rows) == 1 else ""
+                )
                 yield Cause(f"of {item.pair.name} only {which}{and_is}", "padding-idx")
 
 
 def where_in_it(broken: Broken) -> Iterator[Cause]:
-    """The time step at which a recurrent layer begins to differ, and whether only rows with padding do."""
+    """The time step at which a recurrent layer begins to differ,
+    and whether only rows with padding do."""
     left, right = broken.arrays
     if right.shape != left.shape or left.ndim < 2 or broken.kind == "embedding":
         return
-    differs = np.abs(right.astype(np.float64) - left) > broken.check.tolerance * broken.item.scale_of(left)
+    differs = np.abs(
+        right.astype(np.float64) - left
+    ) > broken.check.tolerance * broken.item.scale_of(left)
     if broken.kind in RECURRENT and left.ndim == 3:
-        yield Cause(f"the first time step at which it differs is {int(differs.any((0, 2)).argmax())}")
+        yield Cause(
+            f"the first time step at which it differs is {int(differs.any((0, 2)).argmax())}"
+        )
     rows = differs.reshape(len(left), -1).any(1)
     for name, array in broken.padded_inputs():
         padded = (array == 0).any(1)
         if not padded.all() and np.array_equal(rows, padded):
-            yield Cause(f"only the rows differ whose {name} have a 0, which may be padding", "attention-mask")
+            yield Cause(
+                f"only the rows differ whose {name} have a 0, which may be padding",
+                "attention-mask",
+            )
             return
 
 
@@ -217,7 +303,11 @@ def trained_on_one_side(broken: Broken) -> Iterator[Cause]:
     tensor = broken.item.pair.tensor(place, name)
     arrays = tensor.names if tensor else ()
     weights = [group.side.says.weights.get(array, RecordedWeight()) for array in arrays]
-    why = "the loss does not depend on it" if any(weight.trainable for weight in weights) else "it is frozen"
+    why = (
+        "the loss does not depend on it"
+        if any(weight.trainable for weight in weights)
+        else "it is frozen"
+    )
     yield Cause(f"{broken.item.tensor} is trained on the {has} only: on the {lacks} {why}")
 
 
@@ -232,21 +322,31 @@ def when(broken: Broken) -> Iterator[Cause]:
     left, right = broken.arrays
     if broken.item.pair is not None or right.shape != left.shape or not broken.check.where:
         return
-    part = ~(np.abs(right - left) <= broken.check.tolerance * np.abs(left)) & ~(np.isnan(right) & np.isnan(left))
+    part = ~(np.abs(right - left) <= broken.check.tolerance * np.abs(left)) & ~(
+        np.isnan(right) & np.isnan(left)
+    )
     first = int(part.argmax()) + 1
     if first == 2:
         kept = "something kept between steps or random, such as a recurrent state"
         words = f"it is of another batch, or of {kept}, or clipped"
-        yield Cause(f"the weights after step 1 agree and the loss of step 2 does not: {words}", "shuffling")
+        yield Cause(
+            f"the weights after step 1 agree and the loss of step 2 does not: {words}", "shuffling"
+        )
     elif first > 2:
-        words = f"the update of step {first - 1}, or the batch or the loss of step {first}, is another"
+        words = (
+            f"the update of step {first - 1}, or the batch or the loss of step {first}, is another"
+        )
         yield Cause(f"the losses part at step {first}, so {words}", "optimizer-slots")
 
 
 def rates_differ(broken: Broken) -> Iterator[Cause]:
     """The first step of which the learning rates differ."""
     left, right = (side.rates for side in broken.sides)
-    for step in [step for step in left if step in right and not np.isclose(left[step], right[step], 1e-6, 0.0)][:1]:
+    for step in [
+        step
+        for step in left
+        if step in right and not np.isclose(left[step], right[step], 1e-6, 0.0)
+    ][:1]:
         words = f"{left[step]:g} on the left and {right[step]:g} on the right"
         yield Cause(f"the learning rate of step {step} is {words}")
 
@@ -258,7 +358,9 @@ def of_rounded_gradients(broken: Broken) -> Iterator[Cause]:
             paths = [layer.path for layer in side.says.layers if kind in layer.classes]
             if paths:
                 of_kind = f"the gradients of {kind}, such as {paths[-1]},"
-                yield Cause(f"{side.framework.name} multiplies {of_kind} by {factor} in float32", entry)
+                yield Cause(
+                    f"{side.framework.name} multiplies {of_kind} by {factor} in float32", entry
+                )
 
 
 def next_record(broken: Broken) -> str:
@@ -267,10 +369,14 @@ def next_record(broken: Broken) -> str:
     if not np.isfinite(broken.check.error):
         return ""
     if stage == "forward":
-        attentions = [group.layer.path for group in broken.groups if group.part == "output"]  # of a framework
+        # Of a framework.
+        attentions = [group.layer.path for group in broken.groups if group.part == "output"]
         name = attentions[0] if attentions else broken.name
         if given_the_same(broken):
-            words = f"{name} is given the same on both sides, so it differs inside: compare its settings"
+            words = (
+                f"{name} is given the same on both sides, so it differs inside: compare its "
+                "settings"
+            )
             if [*settings_differ(broken), *called_within(broken)]:
                 return ""
             classes = [group.layer.classes[0] for group in broken.groups if group.layer.classes]
@@ -281,18 +387,32 @@ def next_record(broken: Broken) -> str:
             return f"compare the settings of {name}, and tap what it is given on both sides"
         before = [*computed_before(broken)[0]][:1]
         where = f"between {before[0]} and {name}" if before else f"before {name}"
-        return f'tap what is computed {where} on both sides, as by tap("scores", scores) of rosetta_record'
+        return (
+            f'tap what is computed {where} on both sides, as by tap("scores", scores) of '
+            "rosetta_record"
+        )
     if stage == "loss" and not (sides[0].arrays("inputs") and sides[0].arrays("outputs")):
-        return "record targets with record.inputs and outputs with record.forward: the loss is computed from them"
+        return (
+            "record targets with record.inputs and outputs with record.forward: the loss is "
+            "computed from them"
+        )
     if broken.item.is_statistic:
         return ""
     if stage == "step" and not all(side.arrays("gradients") for side in sides):
-        return "record the gradients of both sides with record.gradients, then the step is computed anew"
+        return (
+            "record the gradients of both sides with record.gradients, then the step is computed "
+            "anew"
+        )
     several = any(len(array) > 1 for array in sides[0].arrays("inputs").values() if array.ndim)
     what, of = ("without padding", "positions") if [*broken.padded_inputs()] else ("alone", "rows")
     return {
-        "loss": "give the loss of each position to record.forward by name on both sides, or return it from loss_of",
-        "gradients": f"record a batch of one row {what}: if it agrees, {of} are weighed otherwise" if several else "",
-        "step": "call record.gradients before gradients are clipped, and record.optimizer right after the step",
-        "trajectory": "load the weights from before the step that parts, and record that step as the first",
+        "loss": "give the loss of each position to record.forward by name on both sides, or return "
+        "it from loss_of",
+        "gradients": f"record a batch of one row {what}: if it agrees, {of} are weighed otherwise"
+        if several
+        else "",
+        "step": "call record.gradients before gradients are clipped, and record.optimizer right "
+        "after the step",
+        "trajectory": "load the weights from before the step that parts, and record that step as "
+        "the first",
     }.get(stage, "")

@@ -1,8 +1,9 @@
 """Layers and losses in NumPy, with what ports do otherwise: a parameter whose default is a
 `choice` carries the hypotheses about it, the usual one first.
 
-Arrays are in float64 and in the canonical layout, with channels last; weights are called as canonical tensors are.
-An operator returns None where its choices do not fit its arrays, or make no difference.
+Arrays are in float64 and in the canonical layout, with channels last; weights are called as
+canonical tensors are. An operator returns None where its choices do not fit its arrays, or make no
+difference.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -26,13 +27,16 @@ def dense(
     kernel: Array,
     bias: Array | float = 0.0,
     *,
-    activation: str = choice("the activation after {} is", tuple(ACTIVATIONS), "activation"),  # in it or after it
+    # In it or after it.
+    activation: str = choice("the activation after {} is", tuple(ACTIVATIONS), "activation"),
 ) -> Array:
     return ACTIVATIONS[activation](x @ kernel + bias)
 
 
 def unchanged(
-    x: Array, *, times: str = choice("what {} gives is multiplied by", ("1", "the root of the width"))
+    x: Array,
+    *,
+    times: str = choice("what {} gives is multiplied by", ("1", "the root of the width")),
 ) -> Array:
     """A layer that contains others or has no weights: it gives what it takes."""
     return x if times == "1" else x * x.shape[-1] ** 0.5
@@ -78,7 +82,8 @@ BASES = (1e4, 5e5, 1e6, 100.0, 10.0)  # usual ones, of rotary embeddings
 
 
 def attention(
-    parts: Sequence[Array],  # query (N, T, heads * D), key and value (N, S, heads that are shared * D)
+    # Query (N, T, heads * D), key and value (N, S, heads that are shared * D)
+    parts: Sequence[Array],
     width: int,
     masks: Mapping[str, Array],
     *,
@@ -96,12 +101,16 @@ def attention(
     if rope != "none":
         q, k = (rotated(array, rope, base) for array in (q, k))
     k, v = (array.repeat(heads // k.shape[2], 2) for array in (k, v))
-    return attended(q, k, v, masks[mask], SCALES[scale](size, heads), all_masked == "nothing counts")
+    return attended(
+        q, k, v, masks[mask], SCALES[scale](size, heads), all_masked == "nothing counts"
+    )
 
 
-def attended(q: Array, k: Array, v: Array, mask: Array, scale: float, strict: bool = False) -> Array:
-    """The attention of q (N, T, H, D) to k and v (N, S, H, D). The mask is added to the scores (N, H, T, S); where
-    all are infinitely small, each counts the same, or none where it is `strict`."""
+def attended(
+    q: Array, k: Array, v: Array, mask: Array, scale: float, strict: bool = False
+) -> Array:
+    """The attention of q (N, T, H, D) to k and v (N, S, H, D). The mask is added to the scores (N,
+    H, T, S); where all are infinitely small, each counts the same, or none where it is `strict`."""
     q, k, v = (array.swapaxes(1, 2) for array in (q, k, v))
     scores = q @ k.swapaxes(-1, -2) * scale + mask
     nothing = np.isneginf(scores).all(-1, keepdims=True)
@@ -115,9 +124,13 @@ def rotated(x: Array, order: str, base: float) -> Array:
     half = x.shape[-1] // 2
     angles = np.arange(x.shape[1])[:, None] / base ** (np.arange(half) / half)
     cos, sin = np.cos(angles)[:, None], np.sin(angles)[:, None]
-    first, second = (x[..., :half], x[..., half:]) if order == "halves" else (x[..., ::2], x[..., 1::2])
+    first, second = (
+        (x[..., :half], x[..., half:]) if order == "halves" else (x[..., ::2], x[..., 1::2])
+    )
     turned = first * cos - second * sin, second * cos + first * sin
-    return np.concatenate(turned, -1) if order == "halves" else np.stack(turned, -1).reshape(x.shape)
+    return (
+        np.concatenate(turned, -1) if order == "halves" else np.stack(turned, -1).reshape(x.shape)
+    )
 
 
 # By the kind of a layer; each computes rows by themselves.
@@ -125,7 +138,9 @@ OPERATORS: dict[str, Operator] = {
     "dense": dense,
     "layernorm": layernorm,
     "rmsnorm": partial(
-        layernorm, center=choice("{}", (KEPT, CENTERED)), epsilon=choice("epsilon is", EPSILONS, "epsilon")
+        layernorm,
+        center=choice("{}", (KEPT, CENTERED)),
+        epsilon=choice("epsilon is", EPSILONS, "epsilon"),
     ),
 }
 
@@ -157,7 +172,9 @@ def cross_entropy(
     shift: int = choice("labels are shifted by", (0, 1, -1)),
     counts: str = choice("in the loss count", entry="padding-denominator"),
     mean: str = choice(
-        "the loss is", (OVER_COUNTED, OVER_ALL, OVER_ROWS, "a sum", OF_ROWS), entry="padding-denominator"
+        "the loss is",
+        (OVER_COUNTED, OVER_ALL, OVER_ROWS, "a sum", OF_ROWS),
+        entry="padding-denominator",
     ),
 ) -> Array | None:
     logs, real = log_probabilities[reads], counted[counts]
@@ -167,7 +184,9 @@ def cross_entropy(
         logs, labels, real = logs[:, of_output], labels[:, of_label], real[:, of_label]
     right = np.take_along_axis(logs, np.clip(labels, 0, logs.shape[-1] - 1)[..., None], -1)[..., 0]
     each, rows = np.where(real, -right, 0.0), len(right)
-    if (mean in (OVER_ALL, OF_ROWS) and real.all()) or (labels.ndim == 1 and mean in (OVER_ROWS, OF_ROWS)):
+    if (mean in (OVER_ALL, OF_ROWS) and real.all()) or (
+        labels.ndim == 1 and mean in (OVER_ROWS, OF_ROWS)
+    ):
         return None
     if mean == OF_ROWS:
         return np.asarray((each.reshape(rows, -1).sum(1) / real.reshape(rows, -1).sum(1)).mean())

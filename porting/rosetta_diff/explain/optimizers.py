@@ -48,7 +48,8 @@ def left_alone(broken: Broken) -> Iterator[Cause]:
     if broken.item.is_update and broken.groups and left.shape == right.shape and 0 not in rates:
         both = ("moved", "not moved") if left.any() else ("not moved", "moved")
         words = (
-            f"{broken.item.tensor} is {both[0]} by the optimizer on the left and {both[1]} by the optimizer on the"
+            f"{broken.item.tensor} is {both[0]} by the optimizer on the left and {both[1]} by the "
+            "optimizer on the"
         )
         if left.any() != right.any():
             yield Cause(f"{words} right")
@@ -73,7 +74,10 @@ def optimizers_differ(broken: Broken) -> Iterator[Cause]:
 
 
 def steps_differ(
-    left: Side, right: Side, precision: str, weights: tuple[Collection[str], Collection[str]] = ((), ())
+    left: Side,
+    right: Side,
+    precision: str,
+    weights: tuple[Collection[str], Collection[str]] = ((), ()),
 ) -> Iterator[Cause]:
     """Yield the optimizers' settings that differ for these weights, and constants in float32."""
     yield from differences(left, right, weights).values()
@@ -81,14 +85,18 @@ def steps_differ(
         for name in side.float32_settings:
             value = number(side.optimizer_settings.get(name))
             if float(np.float32(value)) != value:
-                words = f"{side.framework.name} rounds {name} to float32, and {value} is no number of float32"
+                words = (
+                    f"{side.framework.name} rounds {name} to float32, and {value} is no number of "
+                    "float32"
+                )
                 yield Cause(words, side.framework.entry_of_constants)
 
 
 def other_optimizers(left: Side, right: Side, pairs: Iterable[LayerPair]) -> Iterator[Cause]:
-    """Yield how the optimizers differ though their first steps may agree, and for which weights. Left out are
-    settings that float32 makes others, settings without effect where there is no momentum, and the groups of one side
-    where the other framework tells weights apart by other means."""
+    """Yield how the optimizers differ though their first steps may agree, and for which weights.
+    Left out are settings that float32 makes others, settings without effect where there is no
+    momentum, and the groups of one side where the other framework tells weights apart by other
+    means."""
     momentum = any(side.optimizer_settings.get("momentum") for side in (left, right))
     silent = {"kind", "root", "decay"} | (set() if momentum else {"nesterov", "dampening"})
     groups = [side.optimizer.groups for side in (left, right)]
@@ -118,25 +126,33 @@ def trained(pairs: Iterable[LayerPair]) -> Mapping[str, tuple[Collection[str], C
 def differences(
     left: Side, right: Side, weights: tuple[Collection[str], Collection[str]] = ((), ())
 ) -> dict[str, Cause]:
-    """Return by name what the records of both optimizers say otherwise, of the groups that have these weights. A side
-    without decay may lack its setting."""
+    """Return by name what the records of both optimizers say otherwise, of the groups that have
+    these weights. A side without decay may lack its setting."""
     sides, causes = (left, right), dict[str, Cause]()
     if not all(side.says.optimizer for side in sides):
         return causes
     settings = [settings_of(*both) for both in zip(sides, weights, strict=True)]
-    if any(is_own(side) for side in sides):  # which may compute otherwise than the class from which it comes
-        settings = [{name: of[name] for name in of if name not in ("root", "decay")} for of in settings]
+    # Which may compute otherwise than the class from which it comes.
+    if any(is_own(side) for side in sides):
+        settings = [
+            {name: of[name] for name in of if name not in ("root", "decay")} for of in settings
+        ]
     for name in [name for name in settings[0] if name in settings[1]]:
         of_left, of_right = (of[name] for of in settings)
         if (of_left or 0) != (of_right or 0):
             floats = isinstance(of_left, float) and isinstance(of_right, float)
             equal = floats and np.float32(of_left) == np.float32(of_right)
-            entry = "rmsprop-epsilon" if name == "root" and "RMS" in left.optimizer_kind else ENTRIES.get(name, "")
+            entry = (
+                "rmsprop-epsilon"
+                if name == "root" and "RMS" in left.optimizer_kind
+                else ENTRIES.get(name, "")
+            )
             words, both = WORDS.get(name, f"the optimizer's {name} is"), [of_left, of_right]
             if floats and not equal:
                 both = [f"{value:g}" for value in both]
             causes[name] = Cause(
-                f"{words} {both[0]} on the left and {both[1]} on the right", ENTRY_OF_ROUNDED if equal else entry
+                f"{words} {both[0]} on the left and {both[1]} on the right",
+                ENTRY_OF_ROUNDED if equal else entry,
             )
     return causes
 
@@ -150,7 +166,9 @@ def settings_of(side: Side, weights: Collection[str]) -> dict[str, Any]:
     settings |= {"clip": clipping_in_words(side)} if side.framework.clips else {}
     of_all, rate = side.optimizer_settings.get("learning_rate"), side.first_rate
     if isinstance(rate, int | float):
-        share = number(group.get("lr", of_all)) / number(of_all) if group and number(of_all) else 1.0
+        share = (
+            number(group.get("lr", of_all)) / number(of_all) if group and number(of_all) else 1.0
+        )
         settings["learning_rate"] = rate * share  # before a schedule's first step
     settings |= {"root": side.place_of_epsilon} if side.place_of_epsilon else {}
     return settings | ({"decay": decays_of(side)[0]} if decay else {})
@@ -175,7 +193,8 @@ def decay_of(side: Side) -> Any:
 
 
 def decays_of(side: Side) -> list[str]:
-    """Return where the optimizer may take weight decay from, the usual way first. A person's own may do either."""
+    """Return where the optimizer may take weight decay from,
+    the usual way first. A person's own may do either."""
     straight = side.optimizer_kind == "AdamW"
     either = (GRADIENT, STRAIGHT) if is_own(side) else ()
     return list(dict.fromkeys((*([STRAIGHT] if straight else []), *side.framework.decays, *either)))
@@ -212,5 +231,9 @@ def acting(broken: Broken) -> Iterator[Cause]:
 def repeats_ids(side: Side) -> bool:
     """Return True where an id stands several times in the first batch."""
     inputs = side.arrays("inputs")
-    ids = (inputs[name] for name in inputs if not name.startswith("batch") and inputs[name].dtype.kind in "iu")
+    ids = (
+        inputs[name]
+        for name in inputs
+        if not name.startswith("batch") and inputs[name].dtype.kind in "iu"
+    )
     return any(np.unique(array).size < array.size for array in ids)

@@ -17,7 +17,16 @@ WORDS = {
     "momentum": "momentum, as the share of the old statistics that is kept,",
 }
 # Settings whose effect equal outputs may hide: it is small, or it is seen in training alone.
-HIDDEN = ("training", "epsilon", "rate", "mode", "momentum", "padding_idx", "negative_slope", "approximate")
+HIDDEN = (
+    "training",
+    "epsilon",
+    "rate",
+    "mode",
+    "momentum",
+    "padding_idx",
+    "negative_slope",
+    "approximate",
+)
 # Entries of the register, by the kind of the layer where that decides.
 ENTRIES = {
     ("layernorm", "epsilon"): "layernorm-epsilon",
@@ -32,7 +41,8 @@ ENTRIES = {
 
 
 def settings_differ(broken: Broken) -> Iterator[Cause]:
-    """Settings of the layer that is shown; after the forward pass those that outputs hide, of all that fail."""
+    """Settings of the layer that is shown; after the forward pass those that outputs hide,
+    of all that fail."""
     forward = broken.item.stage in ("weights", "forward")
     for check in [broken.check] if forward else broken.failed:
         for name, cause in settings_between(*check.item.pair.both) if check.item.pair else ():
@@ -59,16 +69,24 @@ def frozen_weights(left: Side, right: Side, pairs: Iterable[LayerPair]) -> Itera
         for name, weight in pair.weights.items():
             known = zip((left, right), weight.both, strict=True)
             trained = [
-                any(of not in side.says.weights or side.says.weights[of].trainable for of in tensor.names)
+                any(
+                    of not in side.says.weights or side.says.weights[of].trainable
+                    for of in tensor.names
+                )
                 for side, tensor in known
             ]
             if trained[0] != trained[1] and not name.startswith("moving_"):
                 frozen["left" if trained[1] else "right"].append(f"{pair.name} {name}")
-    yield from (f"differs: frozen on the {side} only: {some_of(names)}" for side, names in frozen.items() if names)
+    yield from (
+        f"differs: frozen on the {side} only: {some_of(names)}"
+        for side, names in frozen.items()
+        if names
+    )
 
 
 def of_one_name(left: Side, right: Side) -> Iterator[tuple[WeightGroup, WeightGroup]]:
-    """Yield the layers of one name and class that have no weights of their own, such as a dropout."""
+    """Yield the layers of one name and class that have no weights of their own,
+    such as a dropout."""
     for path in [path for path in left.layers if path in right.layers]:
         layers = left.layers[path], right.layers[path]
         kinds = {"".join(layer.classes[:1]).lower() for layer in layers}
@@ -82,18 +100,27 @@ def settings_between(left: WeightGroup, right: WeightGroup) -> Iterator[tuple[st
     trained = [group.layer.training for group in (left, right)]
     if left.kind == "batchnorm" and None not in trained and trained[0] != trained[1]:
         of_left, of_right = ("those of the batch" if on else "the running ones" for on in trained)
-        yield "training", Cause(f"its statistics are {of_left} on the left and {of_right} on the right")
+        yield (
+            "training",
+            Cause(f"its statistics are {of_left} on the left and {of_right} on the right"),
+        )
     for name in [name for name in left.settings if name in right.settings]:
         values = [group.settings[name] for group in (left, right)]
         both = [per_axis(value) if name in PER_AXIS else value for value in values]
         if not equal(*both) and (name not in PER_AXIS or comparable(left, *both)):
-            words = f"{WORDS.get(name, name)} is {values[0]} on the left and {values[1]} on the right"
+            words = (
+                f"{WORDS.get(name, name)} is {values[0]} on the left and {values[1]} on the right"
+            )
             yield name, Cause(words, ENTRIES.get((left.kind, name), "") or ENTRIES.get(name, ""))
 
 
 def comparable(group: WeightGroup, left: Any, right: Any) -> bool:
-    """Return True unless one padding is a word, which may stand for the other one's numbers where the stride is 1."""
-    return isinstance(left, str) == isinstance(right, str) or per_axis(group.settings.get("stride", 1)) != 1
+    """Return True unless one padding is a word,
+    which may stand for the other one's numbers where the stride is 1."""
+    return (
+        isinstance(left, str) == isinstance(right, str)
+        or per_axis(group.settings.get("stride", 1)) != 1
+    )
 
 
 def equal(left: Any, right: Any) -> bool:

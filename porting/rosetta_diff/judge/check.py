@@ -1,7 +1,8 @@
 """Compares two arrays, and names the place where they differ.
 
-A comparison goes in stages. Each stage assumes that those before it passed, so a comparison ends at the first that
-fails: its cause is there, and later failures would only follow. The left side is expected.
+A comparison goes in stages. Each stage assumes that those before it passed, so a comparison ends at
+the first that fails: its cause is there, and later failures would only follow. The left side is
+expected.
 """
 
 import re
@@ -33,23 +34,27 @@ BREAKS = {
     "tensors": "the two sides are not fed the same arrays",
     "weights": "the two sides do not begin with the same weights",
     "forward": "the same weights and inputs give other outputs",
-    "loss": "the outputs agree and their loss does not: look at the targets, their padding, and the mean",
+    "loss": "the outputs agree and their loss does not: look at the targets, their padding, and "
+    "the mean",
     "gradients": "the loss agrees and its gradients do not",
-    "step": "the gradients agree and the optimizer's step does not: look at its constants, at where epsilon "
-    "stands, and at its list of parameters",
-    "trajectory": "one step agrees and several steps do not: look at the order of batches, and at what is kept "
-    "between steps",
+    "step": "the gradients agree and the optimizer's step does not: look at its constants, at "
+    "where epsilon stands, and at its list of parameters",
+    "trajectory": "one step agrees and several steps do not: look at the order of batches, and at "
+    "what is kept between steps",
 }
 OF_STATISTICS = (
-    "the gradients agree and the running statistics after a step do not: look at their momentum, and at whether a "
-    "variance is divided by n or by n - 1"
+    "the gradients agree and the running statistics after a step do not: look at their momentum, "
+    "and at whether a variance is divided by n or by n - 1"
 )
 STAGES = (*BREAKS,)
 NAN = "NaN on both sides, which shows nothing; record a batch of which both compute numbers"
 # Words for the axes of an output of which nothing else is known.
 OUTPUT = (("row", "unit"), ("row", "time step", "unit"))
 ROW, GATE = ("row",), "gate"
-GATES = {"lstm": ("input", "forget", "candidate", "output"), "gru": ("update", "reset", "candidate")}
+GATES = {
+    "lstm": ("input", "forget", "candidate", "output"),
+    "gru": ("update", "reset", "candidate"),
+}
 
 
 @dataclass(frozen=True)
@@ -58,13 +63,16 @@ class Bound:
 
     tolerance: float
     quantity: str = ""  # whose bound it is; "" where both arrays must be equal
-    measured: bool = False  # True: the tolerance follows from the left side's own noise, and not from a table
-    # What differences are divided by: 0.0 for each left number; None for the left side's largest number, of an output
-    # without constants of a mask.
+    # True: the tolerance follows from the left side's own noise, and not from a table
+    measured: bool = False
+    # What differences are divided by: 0.0 for each left number; None for the left side's largest
+    # number, of an output without constants of a mask.
     scale: float | None = None
     smallest_scale: float = 0.0
-    rounding: float = 1.0  # of an output: the share of its largest number that rounding may make of any other number
-    allowed: Callable[[], Callable[[slice], Array]] | None = None  # reads what tells how much does not count
+    # Of an output: the share of its largest number that rounding may make of any other number.
+    rounding: float = 1.0
+    # Reads what tells how much does not count.
+    allowed: Callable[[], Callable[[slice], Array]] | None = None
 
 
 @dataclass(frozen=True)
@@ -98,7 +106,8 @@ class Item:
 
     @property
     def by_number(self) -> bool:
-        """True if a left number that is larger than the scale, such as a constant of a mask, is its own scale."""
+        """True if a left number that is larger than the scale,
+        such as a constant of a mask, is its own scale."""
         return self.bound.scale == 0.0 or (self.is_output and self.bound.scale is None)
 
     @property
@@ -126,10 +135,14 @@ class Item:
         """Return what differences from this array are divided by."""
         if self.bound.scale is not None:
             return self.bound.scale
-        return max((largest_unmasked if self.is_output else largest)(left), self.bound.smallest_scale) or 1.0
+        return (
+            max((largest_unmasked if self.is_output else largest)(left), self.bound.smallest_scale)
+            or 1.0
+        )
 
     def scales_of(self, left: Array) -> Array | float:
-        """Return the same for each place on the last axis of an output, of which some may be far smaller."""
+        """Return the same for each place on the last axis of an output,
+        of which some may be far smaller."""
         scale, bound = self.scale_of(left), self.bound
         if not self.is_output or bound.scale is not None or not bound.tolerance:
             return scale
@@ -145,20 +158,28 @@ class Item:
             if axis == GATE and self.pair:  # an axis of the blocks of all gates
                 gates = GATES[self.pair.left.kind]
                 units = max(1, self.pair.left.shapes[self.name][-1] // len(gates))
-                words += [f"{gates[min(number // units, len(gates) - 1)]} gate", f"unit {number % units}"]
+                words += [
+                    f"{gates[min(number // units, len(gates) - 1)]} gate",
+                    f"unit {number % units}",
+                ]
             else:
                 words.append(f"{axis} {number + (axis == 'step')}")
         return ", ".join(words)
 
     def _words_of_axes(self) -> Sequence[Sequence[str]]:
-        """Words for each axis, of as many axes as the array may have; none where a line arranges a weight."""
+        """Words for each axis, of as many axes as the array may have;
+        none where a line arranges a weight."""
         if self.stage == "trajectory":
             return [["step"]]
         if self.tensors:
             names = [re.sub(r"\d+$", "", name) for name in flat(self.tensors.left.axes)]
             known = self.call and ROW in self.tensors.left.axes
-            return [["time step" if name == "time" else name for name in names]] if known else OUTPUT
-        if self.pair is None or (self.name in self.pair.weights and self.pair.weights[self.name].line):
+            return (
+                [["time step" if name == "time" else name for name in names]] if known else OUTPUT
+            )
+        if self.pair is None or (
+            self.name in self.pair.weights and self.pair.weights[self.name].line
+        ):
             return ()
         kind, shape = self.pair.left.kind, self.pair.left.shapes.get(self.name)
         if shape and kind in GATES:
@@ -179,14 +200,16 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True)
 class Check:
-    """The result of comparing an item; a stage has one or several, and so has a layer of a replay."""
+    """The result of comparing an item; a stage has one or several,
+    and so has a layer of a replay."""
 
     item: Item
     error: float  # infinite where shape, dtype or finiteness already differ
     where: tuple[int, ...] = ()  # index of the largest difference
     note: str = ""  # the two values at that index, or another remark
     rules: tuple[Rule, ...] = ()  # that were needed
-    tells: bool = True  # False: zeros, infinities, no numbers or too wide a bound, of which nothing could differ
+    # False: zeros, infinities, no numbers or too wide a bound, of which nothing could differ
+    tells: bool = True
     place: Place | None = None  # of a replay
 
     @property
@@ -228,7 +251,11 @@ class Check:
     @property
     def result(self) -> str:
         """The error against its bound, where it is, and both values."""
-        error = "" if self.finite_error is None else f"error {self.error:.1e}, bound {self.tolerance:.1e}; "
+        error = (
+            ""
+            if self.finite_error is None
+            else (f"error {self.error:.1e}, bound {self.tolerance:.1e}; ")
+        )
         index = self.item.index_in_words(self.where)
         return f"{error}{f'{index}: ' if index else ''}{self.note}"
 
@@ -259,18 +286,26 @@ def judge(item: Item) -> Check:
     if left is None or right is None:
         return Check(item, inf, note=f"the {'right' if left is None else 'left'} side alone has it")
     if right.shape != left.shape:
-        line = "" if item.axes_are_known else line_of_turn(item.name_of_axes, left.shape, right.shape)
+        line = (
+            "" if item.axes_are_known else line_of_turn(item.name_of_axes, left.shape, right.shape)
+        )
         meant = f"; if that is meant, a mapping file says [axes] {line}" if line else ""
         return Check(item, inf, note=f"shape {right.shape}, expected {left.shape}{meant}")
     if item.is_output and item.bound.quantity and are_whole(left) and are_whole(right):
         item = replace(item, bound=Bound(0.0, scale=1.0))
     scale, allowed = item.scale_of(left), item.bound.allowed() if item.bound.allowed else None
-    difference, where = largest_difference(left, right, allowed, item.scales_of(left) if item.by_number else None)
+    difference, where = largest_difference(
+        left, right, allowed, item.scales_of(left) if item.by_number else None
+    )
     number = np.result_type(right, left).type
     note = f"got {number(right[where])!s}, expected {number(left[where])!s}" if right.size else ""
     if not isfinite(difference) and np.isnan(right[where]) and np.isnan(left[where]):
         both = np.isnan(right) & np.isnan(left)
-        rest = judge(replace(item, left=lambda: np.where(both, 0, left), right=lambda: np.where(both, 0, right)))
+        rest = judge(
+            replace(
+                item, left=lambda: np.where(both, 0, left), right=lambda: np.where(both, 0, right)
+            )
+        )
         if not rest.passed:
             return replace(rest, item=item)
         note = NAN
@@ -280,8 +315,9 @@ def judge(item: Item) -> Check:
 
 
 def nearest(failed: Sequence[Check]) -> Check:
-    """Return the failure of a stage that is nearest to the cause: the first in the order of computing, which is
-    backwards for gradients; of a step, where each tensor has an update of its own, the worst."""
+    """Return the failure of a stage that is nearest to the cause: the first in the order of
+    computing, which is backwards for gradients; of a step, where each tensor has an update of its
+    own, the worst."""
     if failed[0].stage == "gradients":
         return failed[-1]
     return max(failed, key=lambda check: check.error) if failed[0].stage == "step" else failed[0]

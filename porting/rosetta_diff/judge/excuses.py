@@ -1,8 +1,9 @@
 """Outputs of layers that differ and are excused, by named rules.
 
 A layer that is given the same on both sides and gives something else differs, whatever the
-model's outputs are, unless it differs at padded positions alone, or the other side has later what it gives. A layer
-that is given something else, or whose input nobody recorded, is excused where what the model
+model's outputs are, unless it differs at padded positions alone, or the other side has later what
+it gives. A layer that is given something else, or whose input nobody recorded, is excused where
+what the model
 gives agrees, since the models may be cut otherwise.
 """
 
@@ -30,7 +31,9 @@ FURTHER_CALLS = 36  # calls after a layer in which its output is looked for
 def judge_stage(stages: Stages, stage: str) -> list[Check]:
     """The checks of a stage, each failure that is excused with its rule."""
     checks = [judge_by_rules(stages, item) for item in stages.items(stage)]
-    if stage == "weights" and (stages.left.framework.folds_weights or stages.right.framework.folds_weights):
+    if stage == "weights" and (
+        stages.left.framework.folds_weights or stages.right.framework.folds_weights
+    ):
         may_differ = [not (check.passed or is_rounded(check.item)) for check in checks]
         return [
             excuse_by(rules.FOLDED, check) if excused else check
@@ -45,7 +48,8 @@ def judge_stage(stages: Stages, stage: str) -> list[Check]:
 
 
 def leave_out_underflow(stages: Stages, checks: Sequence[Check]) -> list[Check]:
-    """Return the checks of a step. A counter alone tells nothing, nor does a tensor that is left out whole."""
+    """Return the checks of a step. A counter alone tells nothing,
+    nor does a tensor that is left out whole."""
     numbers: dict[str, Array] = {}  # True for those that a check leaves out
     told = []
     for check in checks:
@@ -61,7 +65,8 @@ def leave_out_underflow(stages: Stages, checks: Sequence[Check]) -> list[Check]:
 
 
 def leave_out_losses(stages: Stages, checks: Sequence[Check]) -> list[Check]:
-    """Return the checks of losses that agree though a step has left out numbers, on which they depend."""
+    """Return the checks of losses that agree though a step has left out numbers,
+    on which they depend."""
     agreeing = [check for check in checks if check.passed or check.is_nan]
     if len(agreeing) < len(checks):
         stages.leave_out(rules.FOLLOWS, "trajectory")
@@ -74,7 +79,8 @@ def excuse_by(rule: Rule, check: Check) -> Check:
 
 
 def is_rounded(item: Item) -> bool:
-    """Return True if the right array is the left one rounded to a coarser type, which no exporter does by itself."""
+    """Return True if the right array is the left one rounded to a coarser type,
+    which no exporter does by itself."""
     left, right = item.left(), item.right()
     if left is None or right is None or not is_number(left):
         return False
@@ -90,13 +96,21 @@ def excuse_outputs(stages: Stages, checks: Sequence[Check]) -> list[Check]:
     excuses = {id(check): excuse_of(stages, check, check in checks[:vouched]) for check in failed}
     stands = [check for check in checks if not check.passed and not excuses.get(id(check))]
     after = checks[checks.index(failed[-1]) :]
-    if not (vouched or stands or any(check.passed and check.tells and check.item.pair for check in after)):
-        return [*checks]  # nothing but such layers differs, and nothing tells that what comes of them agrees
-    return [excuse_by(rule, check) if (rule := excuses.get(id(check))) else check for check in checks]
+    if not (
+        vouched
+        or stands
+        or any(check.passed and check.tells and check.item.pair for check in after)
+    ):
+        # Nothing but such layers differs, and nothing tells that what comes of them agrees.
+        return [*checks]
+    return [
+        excuse_by(rule, check) if (rule := excuses.get(id(check))) else check for check in checks
+    ]
 
 
 def without_ground(stages: Stages, checks: Sequence[Check]) -> list[LeftOut]:
-    """Return what no stage up to the forward pass compares and no output of the model vouches for."""
+    """Return what no stage up to the forward pass compares
+    and no output of the model vouches for."""
     vouched = count_vouched(stages, checks)
     places = {id(call): place for place, call in enumerate(stages.left.says.calls)}
     ran = [places[id(check.item.call.left.recorded[-1])] for check in checks if check.item.call]
@@ -113,8 +127,8 @@ def without_ground(stages: Stages, checks: Sequence[Check]) -> list[LeftOut]:
 
 
 def excuse_of(stages: Stages, check: Check, vouched: bool) -> Rule | None:
-    """Return the rule that excuses the output of a layer; None where none does, such as where the right side alone
-    has NaN. `vouched` is true where what the model gives agrees."""
+    """Return the rule that excuses the output of a layer; None where none does, such as where the
+    right side alone has NaN. `vouched` is true where what the model gives agrees."""
     if right_alone_has_nan(check.item):
         return None
     if vouched and not is_given_the_same(stages, check.item):
@@ -125,7 +139,8 @@ def excuse_of(stages: Stages, check: Check, vouched: bool) -> Rule | None:
 
 
 def right_alone_has_nan(item: Item) -> bool:
-    """True if NaN is on the right alone. A mask may be added within another layer, so infinities may."""
+    """True if NaN is on the right alone. A mask may be added within another layer,
+    so infinities may."""
     left, right = item.left(), item.right()
     if left is None or right is None or not (is_number(left) and is_number(right)):
         return False
@@ -143,12 +158,14 @@ def unmoved_outputs(stages: Stages, checks: Sequence[Check]) -> list[str]:
     return [
         check.tensor
         for check in checks
-        if check.passed and not (check.inside or all(map(may_be_the_same, compared_arguments(stages, check.item))))
+        if check.passed
+        and not (check.inside or all(map(may_be_the_same, compared_arguments(stages, check.item))))
     ]
 
 
 def may_be_the_same(check: Check) -> bool:
-    """True for arrays that agree, and for those of other shapes, which may hold the same numbers."""
+    """True for arrays that agree, and for those of other shapes,
+    which may hold the same numbers."""
     left, right = check.item.left(), check.item.right()
     return check.passed or left is None or right is None or left.shape != right.shape
 
@@ -163,9 +180,9 @@ def compared_arguments(stages: Stages, item: Item) -> Iterator[Check]:
 
 
 def count_vouched(stages: Stages, checks: Sequence[Check]) -> int:
-    """Return how many of the first outputs may differ, since they are cut, masked or called otherwise and nothing
-    comes of it: the model's outputs agree. An output vouches for what was computed before it. Where the model gave
-    none, its loss does."""
+    """Return how many of the first outputs may differ, since they are cut, masked or called
+    otherwise and nothing comes of it: the model's outputs agree. An output vouches for what was
+    computed before it. Where the model gave none, its loss does."""
     outputs = [check for check in checks if check.item.is_of_model]
     agree = [check.passed for check in outputs]
     if not outputs:  # a loss of zero tells nothing
@@ -180,14 +197,18 @@ def count_vouched(stages: Stages, checks: Sequence[Check]) -> int:
     for array in filter(vouches, (check.item.left() for check in outputs)):
         if any(same(given, array) for given in stages.left.arrays("inputs").values()):
             continue
-        given = [place for place, check in enumerate(checks, 1) if check in layers and same(check.item.left(), array)]
+        given = [
+            place
+            for place, check in enumerate(checks, 1)
+            if check in layers and same(check.item.left(), array)
+        ]
         reaches.append(given[-1] if given else 0 if alone else len(checks))
     return max(reaches)
 
 
 def begins_anew(stages: Stages, item: Item) -> bool:
-    """True for a layer that takes whole numbers alone, as an embedding does. What is made of it after it depends on
-    nothing that was computed before."""
+    """True for a layer that takes whole numbers alone, as an embedding does. What is made of it
+    after it depends on nothing that was computed before."""
     calls = item.call.left.recorded if item.call else ()
     arrays = stages.left.arrays("layers")
     kinds = {arrays.dtype(name).kind for call in calls for name in call.inputs.values()}
@@ -195,9 +216,12 @@ def begins_anew(stages: Stages, item: Item) -> bool:
 
 
 def vouches(array: Array | None) -> bool:
-    """True for an output that tells of the layers before it: fractions that are not the same in each row."""
+    """True for an output that tells of the layers before it:
+    fractions that are not the same in each row."""
     rows = np.squeeze(np.zeros(0) if array is None else array)
-    return is_number(rows) and bool(rows.ndim and (rows != rows[:1]).any() and (rows != np.rint(rows)).any())
+    return is_number(rows) and bool(
+        rows.ndim and (rows != rows[:1]).any() and (rows != np.rint(rows)).any()
+    )
 
 
 def same(left: Array | None, right: Array | None) -> bool:
@@ -208,8 +232,9 @@ def same(left: Array | None, right: Array | None) -> bool:
 
 
 def is_padding(item: Item) -> bool:
-    """A recurrent layer gives other numbers at padded positions, where one side has zeros or the position before; or
-    one side's last state is the zeros of a padded position, and the other side's is that side's position before."""
+    """A recurrent layer gives other numbers at padded positions, where one side has zeros or the
+    position before; or one side's last state is the zeros of a padded position, and the other
+    side's is that side's position before."""
     left, right = item.left(), item.right()
     if item.pair is None or item.pair.left.kind not in RECURRENT or left is None or right is None:
         return False
@@ -227,7 +252,8 @@ def is_padding(item: Item) -> bool:
 
 
 def before_padding(item: Item, place: int, state: Array) -> Array:
-    """A side's last state (N, H), which has in its rows of zeros the side's last position (N, T, H) that is none."""
+    """A side's last state (N, H), which has in its rows of zeros the side's last position (N,
+    T, H) that is none."""
     if item.pair is None or item.call is None:
         return state
     group = item.pair.both[place]
@@ -240,8 +266,8 @@ def before_padding(item: Item, place: int, state: Array) -> Array:
 
 
 def is_found_later(stages: Stages, item: Item) -> bool:
-    """True if the other side has later what one side gives, in the same order or in another one: after an activation,
-    a factor, a sum or a turn that the first side has within the layer."""
+    """True if the other side has later what one side gives, in the same order or in another one:
+    after an activation, a factor, a sum or a turn that the first side has within the layer."""
     if item.call is None:
         return False
     recorded = item.call.left.recorded, item.call.right.recorded
@@ -249,7 +275,9 @@ def is_found_later(stages: Stages, item: Item) -> bool:
     for place, side in enumerate((stages.left, stages.right)):
         wanted = loads[1 - place]()
         names = arrays_after(side.says.calls, recorded[place][-1])
-        if wanted is not None and any(holds(item, side.arrays("layers").memory_map(name), wanted) for name in names):
+        if wanted is not None and any(
+            holds(item, side.arrays("layers").memory_map(name), wanted) for name in names
+        ):
             return True
     return False
 

@@ -1,4 +1,5 @@
-"""Makes the pairs of arrays that `rosetta-diff` compares on each stage. The left side is what is expected."""
+"""Makes the pairs of arrays that `rosetta-diff` compares on each stage.
+The left side is what is expected."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -39,7 +40,8 @@ from rosetta_record.values import coarsest
 
 TINY = float(np.finfo(np.float64).tiny)
 ROUNDINGS_OF_STEP = 4  # units of a weight's number that rounding may move it in a step
-SQUARING = {"Adam": "beta_2", "RMSprop": "rho"}  # optimizers with a mean of squares, and what they keep of it
+# Optimizers with a mean of squares, and what they keep of it.
+SQUARING = {"Adam": "beta_2", "RMSprop": "rho"}
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,8 @@ class LeftOut:
 
 @dataclass
 class Stages:
-    """Makes the items of each stage of two paired records; `notes` tell what is left out, and why."""
+    """Makes the items of each stage of two paired records;
+    `notes` tell what is left out, and why."""
 
     left: Side
     right: Side
@@ -83,7 +86,9 @@ class Stages:
             "step": self._step,
             "trajectory": self._trajectory,
         }
-        yield from (item for item in makers[stage]() if not self.pairing.skips.has_printed(item.tensor))
+        yield from (
+            item for item in makers[stage]() if not self.pairing.skips.has_printed(item.tensor)
+        )
 
     def _tensors(self) -> Iterator[Item]:
         if self._both("tensors", "inputs", "inputs"):
@@ -95,13 +100,20 @@ class Stages:
             if names:
                 self.leave_out(rules.ONE_MODEL, "weights", names=some_of(names), side=side.name)
         same = self.left.precision == self.right.precision
-        bound = 0.0 if same else ROUNDED_WEIGHTS[coarsest(self.left.precision, self.right.precision)]
+        bound = (
+            0.0 if same else ROUNDED_WEIGHTS[coarsest(self.left.precision, self.right.precision)]
+        )
         for pair, name in self.tensors_of_pairs():
-            yield self._item("weights", pair, name, "weights", Bound(bound, scale=1.0 if same else None))
+            yield self._item(
+                "weights", pair, name, "weights", Bound(bound, scale=1.0 if same else None)
+            )
 
     def _forward(self) -> Iterator[Item]:
-        """Outputs of layers in the order in which the left side computed them, then those of the model."""
-        places = {part: place for place, call in enumerate(self.left.says.calls) for part in call.parts}
+        """Outputs of layers in the order in which the left side computed them,
+        then those of the model."""
+        places = {
+            part: place for place, call in enumerate(self.left.says.calls) for part in call.parts
+        }
 
         def place(item: Item) -> int:
             return max(places[part] for part in item.call.left.parts) if item.call else len(places)
@@ -149,7 +161,11 @@ class Stages:
         yield from self._updates() if updates else ()
 
     def _updates(self) -> Iterator[Item]:
-        alone = [f"{pair.name} {name}" for pair, name in self.tensors_of_pairs() if not pair.has(name, "step-1")]
+        alone = [
+            f"{pair.name} {name}"
+            for pair, name in self.tensors_of_pairs()
+            if not pair.has(name, "step-1")
+        ]
         if alone:
             self.leave_out(rules.NO_WEIGHTS, "step", names=some_of(alone))
         for pair, name in self.tensors_of_pairs("step-1"):
@@ -163,9 +179,17 @@ class Stages:
         left, right = self.left.losses, self.right.losses
         steps = [step for step in left if step in right]
         if steps[1:]:
-            of_left, of_right = (partial(np.array, [float(side[step]) for step in steps]) for side in (left, right))
+            of_left, of_right = (
+                partial(np.array, [float(side[step]) for step in steps]) for side in (left, right)
+            )
             tensor = f"losses of {count(len(steps), 'step')}"
-            yield Item("trajectory", tensor, of_left, of_right, self.bound_of("trajectory", tensor, scale=0.0))
+            yield Item(
+                "trajectory",
+                tensor,
+                of_left,
+                of_right,
+                self.bound_of("trajectory", tensor, scale=0.0),
+            )
         else:
             self.leave_out(rules.ONE_STEP, "trajectory")
         alone = len(left.keys() ^ right.keys())
@@ -189,11 +213,20 @@ class Stages:
                 alone.append(pair)
         for rule, of in ((rules.NOT_CALLED, alone), (rules.FURTHER, further)):
             if of:
-                self.leave_out(rule, "forward", of, names=some_of([pair.name or "the model" for pair in of]))
+                self.leave_out(
+                    rule, "forward", of, names=some_of([pair.name or "the model" for pair in of])
+                )
 
-    def _outputs_of_call(self, pair: LayerPair, call: CallPair, further: list[LayerPair]) -> Iterator[Item]:
-        """The items of one call; the layer is added to `further` where outputs after the first are not compared."""
-        again = f", call {call.left.number + 1}" if len(pair.left.side.called[pair.left.layer.path]) > 1 else ""
+    def _outputs_of_call(
+        self, pair: LayerPair, call: CallPair, further: list[LayerPair]
+    ) -> Iterator[Item]:
+        """The items of one call; the layer is added to `further` where outputs
+        after the first are not compared."""
+        again = (
+            f", call {call.left.number + 1}"
+            if len(pair.left.side.called[pair.left.layer.path]) > 1
+            else ""
+        )
         outputs, uncompared = compared_outputs(pair, call, self.pairing.turns)
         further += [pair] if uncompared else []
         for name, tensors in outputs.items():
@@ -204,9 +237,11 @@ class Stages:
             bound = self.bound_of("outputs", tensor, self.precision_of(tensors.left))
             yield Item("forward", tensor, *self.loads(tensors), bound, tensors, pair, name, call)
 
-    def arguments(self, pair: LayerPair, calls: tuple[RecordedCall, RecordedCall]) -> Iterator[Item]:
-        """The items of what a left and a right call of a pair are given: arguments of the same names, and the first
-        ones. The name of each is that of its right array."""
+    def arguments(
+        self, pair: LayerPair, calls: tuple[RecordedCall, RecordedCall]
+    ) -> Iterator[Item]:
+        """The items of what a left and a right call of a pair are given: arguments of the same
+        names, and the first ones. The name of each is that of its right array."""
         for left_name, right_name in arguments(pair, calls):
             tensors = pair_inputs(self.pairing.turns, pair, left_name, right_name)
             argument = next(name for name, array in calls[1].inputs.items() if array == right_name)
@@ -214,13 +249,14 @@ class Stages:
             yield Item("forward", argument, *self.loads(tensors), bound, tensors, pair, right_name)
 
     def loads(self, tensors: TensorPair, file: str = "layers") -> tuple[Load, Load]:
-        """Functions that read a left and a right tensor out of a file, without a change of their numbers."""
+        """Functions that read a left and a right tensor out of a file,
+        without a change of their numbers."""
         left, right = self.left.arrays(file), self.right.arrays(file)
         return partial(tensors.left.of, left.get), partial(tensors.right.of, right.get)
 
     def _named(self, stage: str, file: str, quantity: str = "") -> Iterator[Item]:
-        """Items of what both sides gave the same name, or have as the only one. They must be equal where they are no
-        quantity that has a bound."""
+        """Items of what both sides gave the same name, or have as the only one. They must be equal
+        where they are no quantity that has a bound."""
         left, right = self.left.arrays(file), self.right.arrays(file)
         names = self.named_pairs(file)
         used = {name for pair in names for name in pair}
@@ -229,9 +265,13 @@ class Stages:
             self.leave_out(rules.ONE_SIDE, stage, names=some_of(alone))
         by_value: dict[str, list[str]] = {}  # by how they are otherwise
         for name, right_name in names:
-            tensors = TensorPair(plain(name, left.shape(name)), plain(right_name, right.shape(right_name)))
+            tensors = TensorPair(
+                plain(name, left.shape(name)), plain(right_name, right.shape(right_name))
+            )
             tensors = turn_axes(tensors, self.pairing.turns, [name])
-            by_value.setdefault(otherwise(left[name], right[right_name], bool(quantity)), []).append(name)
+            by_value.setdefault(
+                otherwise(left[name], right[right_name], bool(quantity)), []
+            ).append(name)
             bound = Bound(0.0, scale=1.0)
             if quantity:
                 bound = self.bound_of(quantity, name, self.precision_of(tensors.left, file))
@@ -240,7 +280,8 @@ class Stages:
             self.notes += [rules.VALUES.told(names=some_of(of), difference=words)] if words else []
 
     def named_pairs(self, file: str) -> list[tuple[str, str]]:
-        """The left and right names of arrays that both sides gave the same name, or have as the only one."""
+        """The left and right names of arrays that both sides gave the same name,
+        or have as the only one."""
         left, right = self.left.arrays(file), self.right.arrays(file)
         names = [(name, name) for name in left if name in right]
         is_only = not names and len(left) == len(right) == 1
@@ -252,15 +293,20 @@ class Stages:
         return Item(stage, f"{pair.name} {name}", *both, bound, pair=pair, name=name)
 
     def bound_of(self, quantity: str, tensor: str, precision: str = "", **how: Any) -> Bound:
-        """The bound of a tensor, of which something is computed in a precision; "" for the coarsest one of the
-        models."""
+        """The bound of a tensor, of which something is computed in a precision;
+        "" for the coarsest one of the models."""
         precision = precision or self.tolerances.precision
         tolerance = self.tolerances.bound(quantity, tensor, precision)
         measured = tolerance != self.tolerances.tables[precision][quantity]
         return Bound(tolerance, quantity, measured, rounding=ROUNDINGS * UNIT[precision], **how)
 
     def leave_out(
-        self, rule: Rule, stage: str, pairs: Sequence[LayerPair] = (), both: bool = False, **words: object
+        self,
+        rule: Rule,
+        stage: str,
+        pairs: Sequence[LayerPair] = (),
+        both: bool = False,
+        **words: object,
     ) -> None:
         """Leave out a part of a stage by a rule; `words` are those of its remark."""
         left_out = LeftOut(rule, stage, rule.told(**words), (*pairs,), both)
@@ -277,15 +323,21 @@ class Stages:
 
     def precision_of(self, left: Tensor, file: str = "layers") -> str:
         """The precision in which a left tensor is compared."""
-        return coarsest(self.right.mixed, *(self.left.precision_of(name, file) for name in left.names))
+        return coarsest(
+            self.right.mixed, *(self.left.precision_of(name, file) for name in left.names)
+        )
 
     def rounding_alone(self, pair: LayerPair, name: str) -> bool:
-        """True if the left gradient of a weight is rounding alone. Adam makes a whole step of it."""
+        """True if the left gradient of a weight is rounding alone.
+        Adam makes a whole step of it."""
         gradient, most = pair.left_array(name, "gradients"), self.left.largest("gradients")
         return gradient is not None and 0 < largest(gradient) < 100 * self.tolerances.unit * most
 
-    def tensors_of_pairs(self, file: str = "weights", terms: bool = False) -> Iterator[tuple[LayerPair, str]]:
-        """Each tensor of which either side's file has anything; or each term of those that are sums, too."""
+    def tensors_of_pairs(
+        self, file: str = "weights", terms: bool = False
+    ) -> Iterator[tuple[LayerPair, str]]:
+        """Each tensor of which either side's file has anything;
+        or each term of those that are sums, too."""
         for pair in self.pairing.pairs:
             yield from ((pair, name) for name in pair.names if pair.has(name, file))
             yield from pair.further_terms(file) if terms else ()
@@ -293,24 +345,35 @@ class Stages:
     @cached_property
     def farthest_step(self) -> float:
         """The farthest that the left step moved a weight."""
-        trained = ((pair, name) for pair, name in self.tensors_of_pairs("step-1") if pair.is_trained(name))
+        trained = (
+            (pair, name) for pair, name in self.tensors_of_pairs("step-1") if pair.is_trained(name)
+        )
         return max((self.distance(*of) for of in trained), default=0.0)
 
     def distance(self, pair: LayerPair, name: str) -> float:
-        """The farthest that the left step moved a number of a tensor, of those that do not underflow."""
+        """The farthest that the left step moved a number of a tensor,
+        of those that do not underflow."""
         place = id(pair), name
         if place not in self._distances:
             self._distances[place] = moved(pair.left_array, name, self.underflowing(pair, name))
         return self._distances[place]
 
     def underflowing(self, pair: LayerPair, name: str) -> Array:
-        """True for numbers of a weight of float16 in whose step the optimizer divides by rounding, since the square
-        of a gradient that is not zero, or what is added of it to a mean, is below the type's normal numbers."""
+        """True for numbers of a weight of float16 in whose step the optimizer divides by rounding,
+        since the square of a gradient that is not zero, or what is added of it to a mean, is below
+        the type's normal numbers."""
         arrays = [
-            np.atleast_1d(of) for of in (pair.left_array(name), *pair.arrays(name, "gradients")) if of is not None
+            np.atleast_1d(of)
+            for of in (pair.left_array(name), *pair.arrays(name, "gradients"))
+            if of is not None
         ]
         sides = [side for side in (self.left, self.right) if side.optimizer_family in SQUARING]
-        if not sides or len(arrays) < 3 or arrays[0].dtype != np.float16 or len({of.shape for of in arrays}) > 1:
+        if (
+            not sides
+            or len(arrays) < 3
+            or arrays[0].dtype != np.float16
+            or len({of.shape for of in arrays}) > 1
+        ):
             return np.zeros(1, bool)
         kept = [side.optimizer_settings.get(SQUARING[side.optimizer_family]) for side in sides]
         share = 1 - max((of for of in kept if isinstance(of, float)), default=0.0)
@@ -327,11 +390,17 @@ def moved(read: Callable[[str, str], Array | None], name: str, but: Array | None
     return largest_difference(before, after, None if ignored is None else ignored.__getitem__)[0]
 
 
-def rounding_of_start(pair: LayerPair, name: str, unit: float) -> Callable[[], Callable[[slice], Array]]:
-    """Return what reads how far rounding may move a weight's numbers in a step: some units of each at its start."""
+def rounding_of_start(
+    pair: LayerPair, name: str, unit: float
+) -> Callable[[], Callable[[slice], Array]]:
+    """Return what reads how far rounding may move a weight's numbers in a step:
+    some units of each at its start."""
 
     def read() -> Callable[[slice], Array]:
-        after, rounded = pair.left_array(name, "step-1"), ROUNDINGS_OF_STEP * unit * size_at_start(pair, name)
+        after, rounded = (
+            pair.left_array(name, "step-1"),
+            ROUNDINGS_OF_STEP * unit * size_at_start(pair, name),
+        )
         fits = after is not None and rounded.shape == np.atleast_1d(after).shape
         return lambda rows: rounded[rows] if fits else np.array(0.0)
 
@@ -339,8 +408,8 @@ def rounding_of_start(pair: LayerPair, name: str, unit: float) -> Callable[[], C
 
 
 def size_at_start(pair: LayerPair, name: str) -> Array:
-    """The sizes of a weight's numbers before the first step, of those that the right side has in its own scale, if
-    that is more."""
+    """The sizes of a weight's numbers before the first step, of those that the right side has in
+    its own scale, if that is more."""
     start, weight = pair.left_array(name), pair.weights.get(name)
     start = np.zeros(0) if start is None else np.atleast_1d(start)
     if weight is None or not weight.is_scaled:

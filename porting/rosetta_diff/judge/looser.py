@@ -1,6 +1,8 @@
-"""Rules by which arrays that are not equal within their bound are compared in another form, or within a wider one.
+"""Rules by which arrays that are not equal within their bound are compared in another form,
+or within a wider one.
 
-`judged` tries the rules of a stage on an item that fails, in their order, and the check has those that it needed.
+`judged` tries the rules of a stage on an item that fails, in their order,
+and the check has those that it needed.
 """
 
 from collections.abc import Callable, Mapping
@@ -22,7 +24,8 @@ from rosetta_diff.read.groups import values
 
 
 def judge_by_rules(stages: Stages, item: Item) -> Check:
-    """Compare the arrays of an item, by the rules of its stage where they are not equal within its bound.
+    """Compare the arrays of an item, by the rules of its stage
+    where they are not equal within its bound.
 
     A check that fails has those of its rules that tell the form of its arrays.
     """
@@ -34,7 +37,9 @@ def judge_by_rules(stages: Stages, item: Item) -> Check:
         if looser is not item:
             item, needed = looser, [*needed, rule]
             check = judge(item)
-    return replace(check, rules=tuple(rule for rule in needed if check.passed or rule in rules.FORMS))
+    return replace(
+        check, rules=tuple(rule for rule in needed if check.passed or rule in rules.FORMS)
+    )
 
 
 def apply_all_rules(stages: Stages, item: Item) -> Item:
@@ -48,8 +53,8 @@ def apply_all_rules(stages: Stages, item: Item) -> Item:
 
 
 def compare_as_carried(_: Stages, item: Item) -> Item:
-    """Compare a weight that a mapping scales as the right side keeps it, if it is equal there: `carry` rounds on the
-    way there, or on the way back."""
+    """Compare a weight that a mapping scales as the right side keeps it, if it is equal there:
+    `carry` rounds on the way there, or on the way back."""
     assert item.pair
     weight, left = item.pair.weights.get(item.name), item.pair.left_array(item.name)
     if weight is None or not weight.is_scaled or left is None:
@@ -62,7 +67,8 @@ def compare_as_carried(_: Stages, item: Item) -> Item:
 
 
 def activate_output(_: Stages, item: Item) -> Item:
-    """Activate the output of the side whose layer lacks the activation that the other one has in it."""
+    """Activate the output of the side whose layer lacks the activation
+    that the other one has in it."""
     changes = activations(item.pair) if item.pair and item.call else None
     if changes is None or changes == (np.asarray, np.asarray):
         return item
@@ -74,7 +80,8 @@ def activate_output(_: Stages, item: Item) -> Item:
 
 
 def drop_axes_of_one(_: Stages, item: Item) -> Item:
-    """Give a right array of the model the left one's axes of one number, if they differ in nothing else."""
+    """Give a right array of the model the left one's axes of one number,
+    if they differ in nothing else."""
     left, right = item.left(), item.right()
     if item.pair or left is None or right is None or left.shape == right.shape:
         return item
@@ -84,14 +91,23 @@ def drop_axes_of_one(_: Stages, item: Item) -> Item:
 
 
 def settle_ties(stages: Stages, item: Item) -> Item:
-    """Put left numbers in the place of right ones where each side has the best of its scores, which are compared
-    themselves. So either may be the best by rounding alone."""
+    """Put left numbers in the place of right ones where each side has the best of its scores, which
+    are compared themselves. So either may be the best by rounding alone."""
     left, right = item.left(), item.right()
-    if item.pair or not item.bound.quantity or left is None or right is None or left.shape != right.shape:
+    if (
+        item.pair
+        or not item.bound.quantity
+        or left is None
+        or right is None
+        or left.shape != right.shape
+    ):
         return item
     tokens = right
     for left_name, right_name in stages.named_pairs("outputs"):
-        scores = stages.left.arrays("outputs")[left_name], stages.right.arrays("outputs")[right_name]
+        scores = (
+            stages.left.arrays("outputs")[left_name],
+            stages.right.arrays("outputs")[right_name],
+        )
         if (
             scores[0].shape != scores[1].shape
             or scores[0].shape[:-1] != left.shape
@@ -104,12 +120,16 @@ def settle_ties(stages: Stages, item: Item) -> Item:
 
 
 def measure_by_largest_gradient(stages: Stages, item: Item) -> Item:
-    """Measure a small gradient by a share of the largest one. In float32 a control tells apart gradients of rounding
-    alone, and how far rounding moves the others."""
+    """Measure a small gradient by a share of the largest one. In float32 a control tells apart
+    gradients of rounding alone, and how far rounding moves the others."""
     assert item.pair
     most, noise = stages.left.largest("gradients"), stages.noise.gradients.get(item.tensor, inf)
     gradient = item.pair.left_array(item.name, "gradients")
-    if stages.tolerances.precision != "float32" or gradient is None or noise > DETERMINED * largest(gradient):
+    if (
+        stages.tolerances.precision != "float32"
+        or gradient is None
+        or noise > DETERMINED * largest(gradient)
+    ):
         least = stages.tolerances.smallest_scale("gradients") * most
     else:
         of_noise = NOISES * noise / stages.tolerances.bound("gradients", item.tensor)
@@ -127,14 +147,20 @@ def measure_by_farthest_step(stages: Stages, item: Item) -> Item:
 def allow_explained(stages: Stages, item: Item) -> Item:
     """Allow what the accepted differences of gradients make of a step.
 
-    No optimizer makes of an error of a gradient, as a share of it, a larger share of its update, from which weight
-    decay, as a share of a weight, may have taken something. An update is no larger than the farthest that the step
-    moves a weight.
+    No optimizer makes of an error of a gradient, as a share of it, a larger share of its update,
+    from which weight decay, as a share of a weight, may have taken something. An update is no
+    larger than the farthest that the step moves a weight.
     """
     if item.pair is None:
         return item
-    both = [array for file in ("gradients", "step-1") for array in item.pair.arrays(item.name, file)]
-    arrays = [np.atleast_1d(array) for array in (*both, item.pair.left_array(item.name)) if array is not None]
+    both = [
+        array for file in ("gradients", "step-1") for array in item.pair.arrays(item.name, file)
+    ]
+    arrays = [
+        np.atleast_1d(array)
+        for array in (*both, item.pair.left_array(item.name))
+        if array is not None
+    ]
     if len(arrays) < 5 or any(array.shape != arrays[0].shape for array in arrays):
         return item
     decay, most = max(stages.left.decay, stages.right.decay), stages.farthest_step
@@ -142,7 +168,9 @@ def allow_explained(stages: Stages, item: Item) -> Item:
 
     def allowed(rows: slice) -> Array:
         left_gradient, right_gradient, left, right, start = (array[rows] for array in arrays)
-        update = np.minimum(np.maximum(np.abs(left - start), np.abs(right - start)), most) + decay * np.abs(start)
+        update = np.minimum(
+            np.maximum(np.abs(left - start), np.abs(right - start)), most
+        ) + decay * np.abs(start)
         size = np.maximum(np.abs(left_gradient), np.abs(right_gradient))
         share = np.abs(left_gradient - right_gradient) / np.maximum(size, np.finfo(size.dtype).tiny)
         return np.asarray(rounding(rows) + 2 * update * share)
@@ -166,20 +194,28 @@ def ignore_underflowing(stages: Stages, item: Item) -> Item:
 def allow_rounded_momentum(_: Stages, item: Item) -> Item:
     """Allow running statistics what a momentum makes that one side alone rounds to float32."""
     widest = 2 * rounding_of_momentum(item.pair) if item.pair and item.is_statistic else 0.0
-    return replace(item, bound=replace(item.bound, tolerance=widest)) if widest > item.bound.tolerance else item
+    return (
+        replace(item, bound=replace(item.bound, tolerance=widest))
+        if widest > item.bound.tolerance
+        else item
+    )
 
 
 def divide_as_on_left(_: Stages, item: Item) -> Item:
     """Convert the right side's running variance after a step from dividing by n to n - 1, or back.
 
-    n is the number of rows and positions that the layer was given; the item stays where it is not known.
+    n is the number of rows and positions that the layer was given;
+    the item stays where it is not known.
     """
     pair = item.pair
     if pair is None or item.name != "moving_variance":
         return item
-    by_less = [not group.side.framework.divides_by_n for group in pair.both]  # True of a side that divides by n - 1
+    # True of a side that divides by n - 1
+    by_less = [not group.side.framework.divides_by_n for group in pair.both]
     start, kept = pair.right_array(item.name), pair.right.settings.get("momentum")
-    shapes = [pair.left.side.shape(call.parts[0], "layers") for call in pair.left.calls if call.parts]
+    shapes = [
+        pair.left.side.shape(call.parts[0], "layers") for call in pair.left.calls if call.parts
+    ]
     was_updated = any(group.layer.training is not False for group in pair.both)
     if by_less[0] == by_less[1] or start is None or not was_updated:
         return item
@@ -187,7 +223,8 @@ def divide_as_on_left(_: Stages, item: Item) -> Item:
         return item
     n = prod(shapes[0]) // max(1, start.size) if len({*map(prod, shapes)}) == 1 else 0
     array = item.right()
-    if n < 2 or array is None or array.shape != start.shape or np.array_equal(array, start):  # it was not updated
+    # It was not updated.
+    if n < 2 or array is None or array.shape != start.shape or np.array_equal(array, start):
         return item
     of_start = kept ** len(shapes) * start.astype(np.float64)
     converted = of_start + (array - of_start) * (n / (n - 1) if by_less[0] else (n - 1) / n)
@@ -197,7 +234,11 @@ def divide_as_on_left(_: Stages, item: Item) -> Item:
 LOOSER: Mapping[str, tuple[tuple[Rule, Callable[[Stages, Item], Item]], ...]] = {
     "tensors": ((rules.ONES, drop_axes_of_one),),
     "weights": ((rules.CARRIED, compare_as_carried),),
-    "forward": ((rules.ACTIVATED, activate_output), (rules.ONES, drop_axes_of_one), (rules.TIES, settle_ties)),
+    "forward": (
+        (rules.ACTIVATED, activate_output),
+        (rules.ONES, drop_axes_of_one),
+        (rules.TIES, settle_ties),
+    ),
     "gradients": ((rules.SMALL, measure_by_largest_gradient),),
     "step": (
         (rules.VARIANCE, divide_as_on_left),

@@ -27,11 +27,15 @@ MOST_NORMS = 3  # norms with a rounded epsilon that are named
 
 @dataclass(frozen=True)
 class Noise:
-    """Differences of the left side from other runs of itself, as shares of its numbers; empty where none is known."""
+    """Differences of the left side from other runs of itself,
+    as shares of its numbers; empty where none is known."""
 
-    most: Mapping[str, float] = field(default_factory=dict)  # by quantity, of its tensor that is farthest
-    tensors: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # by quantity, of each tensor
-    gradients: Mapping[str, float] = field(default_factory=dict)  # of each tensor, as numbers and not as shares
+    # By quantity, of its tensor that is farthest.
+    most: Mapping[str, float] = field(default_factory=dict)
+    # By quantity, of each tensor.
+    tensors: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    # Of each tensor, as numbers and not as shares.
+    gradients: Mapping[str, float] = field(default_factory=dict)
 
     def of(self, quantity: str, tensor: str) -> float:
         """The noise of a tensor; the largest of its quantity where its own is not known."""
@@ -57,9 +61,9 @@ class Tolerances:
     def bound(self, quantity: str, tensor: str = "", precision: str = "") -> float:
         """The bound of a tensor that was computed in this precision, "" for the coarsest one.
 
-        It is that of the table, or of the noise of its quantity if that is less. It is that of the tensor's own noise
-        if that is more: never in float64, and in float32 for what a model computes, and else only if the noise itself
-        is above the table.
+        It is that of the table, or of the noise of its quantity if that is less. It is that of the
+        tensor's own noise if that is more: never in float64, and in float32 for what a model
+        computes, and else only if the noise itself is above the table.
         """
         table = self.tables[precision or self.precision][quantity]
         if precision not in ("", self.precision) or quantity not in self.noise.most:
@@ -68,7 +72,9 @@ class Tolerances:
         bound = min(table, self.times * self.noise.most[quantity])
         if is_precise and quantity not in MEASURED:
             bound = table
-        if not is_precise or (self.precision == "float32" and (quantity in MEASURED or own > table)):
+        if not is_precise or (
+            self.precision == "float32" and (quantity in MEASURED or own > table)
+        ):
             bound = max(bound, self.times * own)
         return max(bound, self.least.get(quantity, 0.0))
 
@@ -85,31 +91,40 @@ class Tolerances:
 
 def tolerances_of(left: Side, right: Side, pairs: Iterable[LayerPair], noise: Noise) -> Tolerances:
     """The tolerances for two sides, of which the left one has this noise."""
-    # A layer of the right side that computes in a coarser precision than what surrounds it may be a mistake.
+    # A layer of the right side that computes in a coarser precision
+    # than what surrounds it may be a mistake.
     precision = coarsest(left.computed, right.mixed)
     tables = {
-        name: {quantity: bounds[name] for quantity, bounds in TOLERANCES_OF_ANY_MODEL.items()} for name in PRECISIONS
+        name: {quantity: bounds[name] for quantity, bounds in TOLERANCES_OF_ANY_MODEL.items()}
+        for name in PRECISIONS
     }
     remarks, why_table = _remarks_on_types(left, right), ""
     coarse = [path for side in (left, right) for path in coarse_layers(side)]
     if coarse:
-        tables["float64"] |= {quantity: COARSER * tables["float64"][quantity] for quantity in WIDENED}
+        tables["float64"] |= {
+            quantity: COARSER * tables["float64"][quantity] for quantity in WIDENED
+        }
     if precision == "float64":
         remarks += remark_on_epsilons(left, right, pairs)
         if coarse:
             why_table = rules.COARSE.told(times=COARSER, names=some_of(coarse))
     elif left.computed != precision and noise.most:
-        why_table = f"bounds are those of the table, since {right.name} alone computes in {precision}"
+        why_table = (
+            f"bounds are those of the table, since {right.name} alone computes in {precision}"
+        )
     remarks += [why_table] if why_table else []
     updates = TOLERANCES_OF_ANY_MODEL["updates"][coarsest(left.precision, right.precision)]
     least = {} if precision in PRECISE else {"updates": updates}
-    tolerances = Tolerances(precision, tables, Noise() if why_table else noise, noises(left, right), least, remarks)
+    tolerances = Tolerances(
+        precision, tables, Noise() if why_table else noise, noises(left, right), least, remarks
+    )
     remarks += _remarks_on_noise(tolerances)
     return tolerances
 
 
 def _remarks_on_noise(tolerances: Tolerances) -> Iterator[str]:
-    """Remarks on tensors whose noise counts in float32, since it is large, and on those of which it tells nothing."""
+    """Remarks on tensors whose noise counts in float32, since it is large,
+    and on those of which it tells nothing."""
     for quantity, most in tolerances.noise.most.items():
         of_tensors, table = tolerances.noise.tensors.get(quantity, {}), tolerances.table[quantity]
         words = quantity.replace("_", " ")
@@ -117,7 +132,9 @@ def _remarks_on_noise(tolerances: Tolerances) -> Iterator[str]:
         if tolerances.precision == "float32" and (above or most > table):
             yield rules.NOISY.told(quantity=words, most=most, names=some_of(above) or "them")
         if tolerances.bound(quantity) >= 1:
-            wide = some_of(tensor for tensor in of_tensors if tolerances.bound(quantity, tensor) >= 1)
+            wide = some_of(
+                tensor for tensor in of_tensors if tolerances.bound(quantity, tensor) >= 1
+            )
             yield rules.NO_VERDICT.told(names=wide or words)
 
 
@@ -132,13 +149,19 @@ def _remarks_on_types(left: Side, right: Side) -> list[str]:
             )
     if left.computed_by:
         names = some_of(left.computed_by)
-        remarks.append(f"bounds are those of {left.computed}, in which {left.name} computes {names}")
+        remarks.append(
+            f"bounds are those of {left.computed}, in which {left.name} computes {names}"
+        )
     return remarks
 
 
 def noises(left: Side, right: Side) -> float:
     """Return how many times the left side's noise bounds are."""
-    return NOISES_OF_EXPORTED if left.framework.folds_weights or right.framework.folds_weights else NOISES
+    return (
+        NOISES_OF_EXPORTED
+        if left.framework.folds_weights or right.framework.folds_weights
+        else NOISES
+    )
 
 
 # Constants that a framework rounds to float32, and what they take from a comparison in float64
@@ -148,16 +171,22 @@ def remark_on_epsilons(left: Side, right: Side, pairs: Iterable[LayerPair]) -> I
     """Yield a remark on norms whose epsilon one side's framework alone rounds."""
     pairs = list(pairs)
     for place, exact in enumerate((right, left)):
-        norms = {pair.name: deviation for pair in pairs if (deviation := rounded_epsilon(pair, place))}
+        norms = {
+            pair.name: deviation for pair in pairs if (deviation := rounded_epsilon(pair, place))
+        }
         for words, entry in dict.fromkeys(norms.values()):
             setting = f"layer.{exact.framework.epsilon}"
-            remedy = f"for equal ones set `{setting} = float(np.float32({setting}))` in {exact.name}"
-            yield f"{words} in {some_of([*norms], MOST_NORMS)}; {remedy} (docs/deviations.md#{entry})"
+            remedy = (
+                f"for equal ones set `{setting} = float(np.float32({setting}))` in {exact.name}"
+            )
+            yield (
+                f"{words} in {some_of([*norms], MOST_NORMS)}; {remedy} (docs/deviations.md#{entry})"
+            )
 
 
 def rounded_epsilon(pair: LayerPair, place: int) -> Deviation | None:
-    """Return how the framework of one side rounds a norm's epsilon to float32, which is the same on the other side;
-    None where it does not, or where both do."""
+    """Return how the framework of one side rounds a norm's epsilon to float32, which is the same on
+    the other side; None where it does not, or where both do."""
     groups = pair.both[place], pair.both[1 - place]
     known = [group.side.framework.float32_epsilons for group in groups]
     if known[0] is known[1]:
@@ -170,9 +199,13 @@ def rounded_epsilon(pair: LayerPair, place: int) -> Deviation | None:
 
 
 def rounding_of_momentum(pair: LayerPair) -> float:
-    """Return the share by which running statistics move otherwise, where one side alone rounds their momentum to
-    float32."""
-    kept = [group.settings.get("momentum") for group in pair.both if group.side.framework.rounds_momentum]
+    """Return the share by which running statistics move otherwise, where one side alone rounds
+    their momentum to float32."""
+    kept = [
+        group.settings.get("momentum")
+        for group in pair.both
+        if group.side.framework.rounds_momentum
+    ]
     if len(kept) != 1 or not isinstance(kept[0], float) or not 0 < kept[0] < 1:
         return 0.0
     return abs(float(np.float32(kept[0])) - kept[0]) / (1 - kept[0])
@@ -182,5 +215,7 @@ def coarse_layers(side: Side) -> list[str]:
     """Paths of the layers that the framework computes with constants of float32."""
     coarse = side.framework.float32_layers(side.backend)
     return [
-        layer.path for layer in side.says.layers if coarse & {*layer.classes, str(layer.settings.get("activation"))}
+        layer.path
+        for layer in side.says.layers
+        if coarse & {*layer.classes, str(layer.settings.get("activation"))}
     ]

@@ -14,14 +14,17 @@ from rosetta_diff.pair.pairs import Arrangement, Names, TensorPair
 from rosetta_diff.read.description import Name
 from rosetta_diff.read.view import PARTS, Axes, Shape, Tensor, View, flat, format_axes
 
-LETTERS = "nmklhijabcdefgopqrstuvwxyzABCDEF"  # names of axes in a line that is made; no array has more
+# Names of axes in a line that is made; no array has more.
+LETTERS = "nmklhijabcdefgopqrstuvwxyzABCDEF"
 
 Shapes = Mapping[str, Shape]  # by the names of arrays
-Equation = tuple[str, tuple[str, ...], int]  # an array, the axes that one of its own is the product of, and its size
+# An array, the axes that one of its own is the product of, and its size.
+Equation = tuple[str, tuple[str, ...], int]
 
 
 class MappingLine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The right side of a line of [weights]. Right weights are `times` the left ones, plus `add`."""
+    """The right side of a line of [weights].
+    Right weights are `times` the left ones, plus `add`."""
 
     to: Name | list[Name]
     axes: Name = ""
@@ -37,14 +40,17 @@ def solve_pair(
     shapes: tuple[Shapes, Shapes],
     more: MappingLine,
 ) -> TensorPair:
-    """The pair of the arrays of these names; the sizes of its axes are solved from the arrays' shapes.
+    """The pair of the arrays of these names;
+    the sizes of its axes are solved from the arrays' shapes.
 
     Raises CannotBeginError for axes that do not fit.
     """
     where = f"the mapping's line {line}, {' = '.join(map(_describe, names, shapes))}"
     if axes is None:
         if max(map(len, names)) > 1:
-            raise CannotBeginError(f'{where}: several arrays need axes, such as axes = "{PARTS} m -> m {PARTS}"')
+            raise CannotBeginError(
+                f'{where}: several arrays need axes, such as axes = "{PARTS} m -> m {PARTS}"'
+            )
         plain = tuple((f"a{number}",) for number in range(len(shapes[0][names[0][0]])))
         axes = plain, plain
     _check(where, more, names, axes)
@@ -53,7 +59,8 @@ def solve_pair(
     sizes[PARTS] = sum(widths[0])
     if sizes[PARTS] != sum(widths[1]):
         raise CannotBeginError(
-            f"{where}: the left side has {sums[0]} {PARTS}, the right one {sums[1]}; name all arrays that hold them"
+            f"{where}: the left side has {sums[0]} {PARTS}, the right one {sums[1]}; name all "
+            "arrays that hold them"
         )
     whole = axes[0] if len(names[0]) == 1 else axes[1]
     if PARTS in flat(axes[0] + axes[1]) and PARTS not in flat(whole):
@@ -61,7 +68,11 @@ def solve_pair(
     left, right = (
         Tensor(
             tuple(
-                View(name, axes[side], {**sizes, PARTS: width} if PARTS in flat(axes[side]) else sizes)
+                View(
+                    name,
+                    axes[side],
+                    {**sizes, PARTS: width} if PARTS in flat(axes[side]) else sizes,
+                )
                 for name, width in zip(names[side], widths[side], strict=True)
             ),
             whole,
@@ -84,7 +95,9 @@ def _sizes_and_widths(
     given: Mapping[str, int],
 ) -> tuple[dict[str, int], list[list[int]]]:
     """The sizes of all axes, and for each array of each side its number of parts."""
-    parts_of = [[f"{PARTS}:{side}:{place}" for place in range(len(names[side]))] for side in range(2)]
+    parts_of = [
+        [f"{PARTS}:{side}:{place}" for place in range(len(names[side]))] for side in range(2)
+    ]
     equations = [
         equation
         for side in range(2)
@@ -99,11 +112,13 @@ def _sizes_and_widths(
 def _equations(where: str, name: str, axes: Axes, shape: Shape, parts: str) -> list[Equation]:
     """The equations of one array, whose number of parts has a name of its own."""
     if 0 in shape:
-        raise CannotBeginError(f"{where}: {name} has the shape {shape} and no numbers; [skip] leaves it out")
+        raise CannotBeginError(
+            f"{where}: {name} has the shape {shape} and no numbers; [skip] leaves it out"
+        )
     if len(axes) != len(shape):
         raise CannotBeginError(
-            f"{where}: {name} has the shape {shape}, which are {len(shape)} axes, and the line gives it "
-            f"{len(axes)}: {format_axes(axes)!r}"
+            f"{where}: {name} has the shape {shape}, which are {len(shape)} axes, and the line "
+            f"gives it {len(axes)}: {format_axes(axes)!r}"
         )
     return [
         (name, tuple(parts if axis == PARTS else axis for axis in group), size)
@@ -112,7 +127,8 @@ def _equations(where: str, name: str, axes: Axes, shape: Shape, parts: str) -> l
 
 
 def _solve(where: str, equations: Sequence[Equation], given: Mapping[str, int]) -> dict[str, int]:
-    """The sizes of all axes. Raises CannotBeginError where an equation fails, or sizes are missing."""
+    """The sizes of all axes. Raises CannotBeginError where an equation fails,
+    or sizes are missing."""
     sizes, rest = dict(given), list(equations)
     while rest:
         equation = name, group, size = min(
@@ -125,8 +141,8 @@ def _solve(where: str, equations: Sequence[Equation], given: Mapping[str, int]) 
         if len(unknown) > 1:
             missing = unknown[0].partition(":")[0]
             raise CannotBeginError(
-                f"{where}: {size} of {name} is {words}, which leaves {len(unknown)} sizes open; add: sizes = "
-                f"{{{missing} = …}}"
+                f"{where}: {size} of {name} is {words}, which leaves {len(unknown)} sizes open; "
+                f"add: sizes = {{{missing} = …}}"
             )
         if size % known or (not unknown and known != size):
             raise CannotBeginError(f"{where}: {size} of {name} is not {words} ({' '.join(plain)})")
@@ -136,13 +152,18 @@ def _solve(where: str, equations: Sequence[Equation], given: Mapping[str, int]) 
     return sizes
 
 
-def _check(where: str, line: MappingLine, names: tuple[Names, Names], axes: tuple[Axes, Axes]) -> None:
+def _check(
+    where: str, line: MappingLine, names: tuple[Names, Names], axes: tuple[Axes, Axes]
+) -> None:
     """Raises CannotBeginError for what is wrong with a line whatever the shapes are."""
     left_names, right_names = (set(flat(of_side)) for of_side in axes)
     several, pattern = max(map(len, names)) > 1, " -> ".join(map(format_axes, axes))
     wrong = ""
     if min(map(len, names)) > 1:
-        wrong = f"{len(names[0])} arrays are to be {len(names[1])}; expected one array on one side at least"
+        wrong = (
+            f"{len(names[0])} arrays are to be {len(names[1])}; expected one array on one side at "
+            "least"
+        )
     elif several and PARTS not in left_names | right_names:
         wrong = f"several arrays need an axis {PARTS} in {pattern!r}"
     elif left_names ^ right_names and not (several and left_names ^ right_names == {PARTS}):
@@ -151,14 +172,20 @@ def _check(where: str, line: MappingLine, names: tuple[Names, Names], axes: tupl
     elif line.sizes.keys() - left_names - right_names or min(line.sizes.values(), default=1) < 1:
         wrong = f"sizes are {line.sizes}; expected positive ones of axes in {pattern!r}"
     elif not line.times or not np.isfinite([line.times, line.add]).all():
-        wrong = f"times is {line.times} and add {line.add}; expected finite numbers, and times not 0"
+        wrong = (
+            f"times is {line.times} and add {line.add}; expected finite numbers, and times not 0"
+        )
     if wrong:
         raise CannotBeginError(f"{where}: {wrong}")
 
 
 def axes_between(left: Shape, right: Shape) -> tuple[Axes, Axes] | None:
-    """The axes of two arrays of the same sizes, whatever axes of one number they have; None where sizes differ."""
-    if sorted(size for size in left if size != 1) != sorted(size for size in right if size != 1) or 0 in left:
+    """The axes of two arrays of the same sizes, whatever axes of one number they have;
+    None where sizes differ."""
+    if (
+        sorted(size for size in left if size != 1) != sorted(size for size in right if size != 1)
+        or 0 in left
+    ):
         return None
     letters = {place: LETTERS[place] for place, size in enumerate(left) if size != 1}
     left_axes = tuple((letters[place],) if place in letters else () for place in range(len(left)))

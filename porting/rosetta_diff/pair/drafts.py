@@ -1,4 +1,5 @@
-"""Lines of a mapping file, ready to paste: what was paired, and what holds the same numbers elsewhere."""
+"""Lines of a mapping file, ready to paste: what was paired,
+and what holds the same numbers elsewhere."""
 
 from collections.abc import Collection, Iterable, Iterator
 from itertools import permutations
@@ -17,9 +18,11 @@ from rosetta_diff.read.view import PARTS, Axes, Shape, format_axes
 MOST_TURNED = 5  # axes of an array that are tried in each order
 LEGEND = (
     "# Left = right; porting/guide.md has the grammar. How each pair was found:",
-    "# by kind: the only layers of a kind and a shape; by name: those of them whose names end alike;",
+    "# by kind: the only layers of a kind and a shape; by name: those of them whose names end "
+    "alike;",
     "# by value: both sides hold the same numbers;",
-    "# by order: guessed from the order in which layers of a kind and a shape ran; by shape: guessed from shapes",
+    "# by order: guessed from the order in which layers of a kind and a shape ran; by shape: "
+    "guessed from shapes",
     "# and names; so look whether the order is right.",
 )
 
@@ -41,8 +44,8 @@ def lines_of(pair: LayerPair, more: Iterable[TensorPair] = ()) -> Iterator[Line]
 
 
 def remark_on_lines(pairing: Pairing, ways: Collection[str], command: str) -> Iterator[str]:
-    """A remark on what was paired in these ways, with the first line of a mapping file that would pair it so.
-    `command` writes all of them."""
+    """A remark on what was paired in these ways, with the first line of a mapping file that would
+    pair it so. `command` writes all of them."""
     lines = [line for pair in pairing.pairs for line in lines_of(pair) if line.how in ways]
     if lines:
         how = " or ".join(dict.fromkeys(line.how for line in lines))
@@ -59,7 +62,8 @@ def line_of(pair: TensorPair) -> str:
         "to": as_toml(right[0] if len(right) == 1 else list(right)),
         "axes": as_toml(" -> ".join(map(format_axes, line.axes))),
     }
-    # An axis of an array that is a product of several leaves the size of one open, and of the parts.
+    # An axis of an array that is a product of several leaves the size of one open,
+    # and of the parts.
     sizes = {
         axis: line.sizes[axis]
         for axes in line.axes
@@ -80,24 +84,32 @@ def line_of_axes(name: str, left: Axes, right: Axes) -> str:
 
 
 def line_of_turn(name: str, left: Shape, right: Shape) -> str:
-    """The line of [axes] that turns a right array of this shape as the left one stands, ready to paste; "" where the
-    shapes allow none or several."""
-    orders = permutations(range(len(right))) if sorted(left) == sorted(right) and len(left) <= MOST_TURNED else ()
+    """The line of [axes] that turns a right array of this shape as the left one stands, ready to
+    paste; "" where the shapes allow none or several."""
+    orders = (
+        permutations(range(len(right)))
+        if sorted(left) == sorted(right) and len(left) <= MOST_TURNED
+        else ()
+    )
     fitting = [order for order in orders if tuple(right[place] for place in order) == left]
     if len(fitting) != 1 or left == right:
         return ""
     (order,) = fitting
     letters = tuple((letter,) for letter in "abcde"[: len(left)])
-    return line_of_axes(name, letters, tuple(letters[order.index(place)] for place in range(len(left))))
+    return line_of_axes(
+        name, letters, tuple(letters[order.index(place)] for place in range(len(left)))
+    )
 
 
 def find_rearranged(pair: LayerPair) -> Iterator[TensorPair]:
-    """Weights of two layers of one kind that hold the same numbers in different places, by value. Such weights
-    belong together only if the layers compute accordingly, which a mapping says and nothing else can tell."""
+    """Weights of two layers of one kind that hold the same numbers in different places, by value.
+    Such weights belong together only if the layers compute accordingly, which a mapping says and
+    nothing else can tell."""
     sides = pair.left.side, pair.right.side
     for weight in pair.weights.values():
         plain = all(
-            len(tensor.views) == 1 and not tensor.views[0].picked and not tensor.added for tensor in weight.both
+            len(tensor.views) == 1 and not tensor.views[0].picked and not tensor.added
+            for tensor in weight.both
         )
         if weight.line or not plain:
             continue
@@ -108,7 +120,10 @@ def find_rearranged(pair: LayerPair) -> Iterator[TensorPair]:
         left_array, right_array = weight.left.of(left.get), weight.right.of(right.get)
         assert left_array is not None
         assert right_array is not None
-        alike = left_array.size == right_array.size > 0 and (left_array.min(), left_array.max()) == (
+        alike = left_array.size == right_array.size > 0 and (
+            left_array.min(),
+            left_array.max(),
+        ) == (
             right_array.min(),
             right_array.max(),
         )
@@ -121,7 +136,8 @@ def find_rearranged(pair: LayerPair) -> Iterator[TensorPair]:
 
 
 def write_mapping(path: Path, pairing: Pairing) -> None:
-    """Write a mapping file of what was paired and how, and of what was not, for a person to fill in."""
+    """Write a mapping file of what was paired and how,
+    and of what was not, for a person to fill in."""
     if path.exists():
         raise CannotBeginError(f"{path} exists; give --write-mapping the name of a new file")
     drafted: dict[str, list[str]] = {"layers": [], "weights": []}

@@ -1,12 +1,13 @@
-"""Mapping files: which weights of the left record are which of the right one, and how their axes belong together.
+"""Mapping files: which weights of the left record are which of the right one,
+and how their axes belong together.
 
 A line gives names, axes and sizes of both sides, left = right:
 
     [weights]
     "l.{i}.qkv" = {to = ["b_{i}/q", "b_{i}/k", "b_{i}/v"], axes = "parts m -> m parts"}
 
-The guide has the grammar with examples. Names are expanded against those that the records have; axes are solved
-from the arrays' shapes.
+The guide has the grammar with examples. Names are expanded against those that the records have;
+axes are solved from the arrays' shapes.
 """
 
 import re
@@ -33,7 +34,8 @@ class MappingFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     left: Name = ""  # whose names stand left, a framework or a record; the left side's by default
     weights: dict[Name, Name | MappingLine] = {}
     layers: dict[Name, Name] = {}  # left layer -> right layer, whose outputs are compared
-    axes: dict[Name, Name] = {}  # of an input, an output, a tap or a layer: its axes, "left -> right"
+    # Of an input, an output, a tap or a layer: its axes, "left -> right".
+    axes: dict[Name, Name] = {}
     skip: dict[Name, Name] = {}  # what is not compared, by a name or a pattern, and the reason
 
 
@@ -44,11 +46,16 @@ def read_mapping(path: Path) -> MappingFile:
     except OSError as error:
         raise CannotBeginError(f"{path} cannot be read: {reason(error)}") from error
     except (DiffError, ValueError, RecursionError, msgspec.ValidationError) as error:
-        raise CannotBeginError(f"{path} holds no mapping: {error}; --write-mapping writes one") from error
+        raise CannotBeginError(
+            f"{path} holds no mapping: {error}; --write-mapping writes one"
+        ) from error
 
 
-def expand(text: str, line: Name | MappingLine, left: Shapes, right: Shapes) -> Iterator[TensorPair]:
-    """The pairs of one line: its names expanded against those of both records, its axes solved from shapes.
+def expand(
+    text: str, line: Name | MappingLine, left: Shapes, right: Shapes
+) -> Iterator[TensorPair]:
+    """The pairs of one line: its names expanded against those of both records,
+    its axes solved from shapes.
 
     Raises CannotBeginError for a line that names what is not there, or whose axes do not fit.
     """
@@ -58,7 +65,9 @@ def expand(text: str, line: Name | MappingLine, left: Shapes, right: Shapes) -> 
     where = f"the mapping's line {text}"
     left_axes, arrow, right_axes = line.axes.partition("->")
     axes = (
-        (parse_axes(left_axes, where), parse_axes(right_axes if arrow else left_axes, where)) if line.axes else None
+        (parse_axes(left_axes, where), parse_axes(right_axes if arrow else left_axes, where))
+        if line.axes
+        else None
     )
     indices = [
         {index[1] or "*" for template in templates_of_side for index in INDEX.finditer(template)}
@@ -66,13 +75,16 @@ def expand(text: str, line: Name | MappingLine, left: Shapes, right: Shapes) -> 
     ]
     common = indices[0] & indices[1]
     matches = [
-        _match(where, templates_of_side, of, common) for templates_of_side, of in zip(templates, names, strict=True)
+        _match(where, templates_of_side, of, common)
+        for templates_of_side, of in zip(templates, names, strict=True)
     ]
     for key in dict.fromkeys((*matches[0], *matches[1])):
         for side, word in enumerate(("left", "right")):
             if key not in matches[side]:
                 missing = ", ".join(fill(template, key) for template in templates[side])
-                raise CannotBeginError(f"{where}: the {word} side has no {missing}; it has {list_names(names[side])}")
+                raise CannotBeginError(
+                    f"{where}: the {word} side has no {missing}; it has {list_names(names[side])}"
+                )
         yield solve_pair(text, (matches[0][key], matches[1][key]), axes, names, line)
 
 
@@ -91,7 +103,9 @@ def fill(template: str, key: Key) -> str:
     return INDEX.sub(number, template)
 
 
-def _match(where: str, templates: Sequence[str], names: Shapes, common: set[str]) -> dict[Key, Names]:
+def _match(
+    where: str, templates: Sequence[str], names: Shapes, common: set[str]
+) -> dict[Key, Names]:
     """This side's names, by the values of the indices that both sides have.
 
     Names that differ only in an index of this side are in the order of its numbers.
@@ -100,7 +114,9 @@ def _match(where: str, templates: Sequence[str], names: Shapes, common: set[str]
     for place, template in enumerate(templates):
         matches = list(_matches(template, names))
         if not matches:
-            raise CannotBeginError(f"{where}: no weight is named {template!r}; there are {list_names(names)}")
+            raise CannotBeginError(
+                f"{where}: no weight is named {template!r}; there are {list_names(names)}"
+            )
         for name, values in matches:
             key = tuple(sorted(item for item in values.items() if item[0] in common))
             rest = tuple(item for item in values.items() if item[0] not in common)
@@ -110,7 +126,9 @@ def _match(where: str, templates: Sequence[str], names: Shapes, common: set[str]
         names_in_order: list[str] = []
         for template, matched in zip(templates, of_places, strict=True):
             if not matched:
-                raise CannotBeginError(f"{where}: there is no {fill(template, key)}; there are {list_names(names)}")
+                raise CannotBeginError(
+                    f"{where}: there is no {fill(template, key)}; there are {list_names(names)}"
+                )
             names_in_order += [name for _, name in sorted(matched)]
         matched_names[key] = tuple(names_in_order)
     return matched_names
@@ -142,7 +160,8 @@ Turn = tuple[Axes, Axes]  # the axes of a left array and of the right one
 
 
 def read_turns(file: MappingFile, sides: tuple[Side, Side]) -> dict[str, Turn]:
-    """The turned axes by the names of arrays and layers. Raises CannotBeginError for a line that turns no axes."""
+    """The turned axes by the names of arrays and layers.
+    Raises CannotBeginError for a line that turns no axes."""
     turns: dict[str, Turn] = {}
     for name, line in file.axes.items():
         where = f"the mapping's line {name} of [axes]"
@@ -150,14 +169,18 @@ def read_turns(file: MappingFile, sides: tuple[Side, Side]) -> dict[str, Turn]:
         left, right = parse_axes(left_axes, where), parse_axes(right_axes, where)
         if not arrow or sorted(left) != sorted(right) or any(len(group) != 1 for group in left):
             raise CannotBeginError(
-                f'{where} is {line!r}; expected the same axes in two orders, such as "n c h -> n h c"'
+                f'{where} is {line!r}; expected the same axes in two orders, such as "n c h -> n h '
+                'c"'
             )
         turns[name] = (right, left) if is_turned(file, sides) else (left, right)
     return turns
 
 
-def read_lines(file: MappingFile, sides: tuple[Side, Side]) -> tuple[list[TensorPair], Mapping[str, Name]]:
-    """The pairs of weights and of layers of a file. Raises CannotBeginError for a file that does not fit."""
+def read_lines(
+    file: MappingFile, sides: tuple[Side, Side]
+) -> tuple[list[TensorPair], Mapping[str, Name]]:
+    """The pairs of weights and of layers of a file.
+    Raises CannotBeginError for a file that does not fit."""
     left, right = ({name: side.shape(name) for name in side.arrays("weights")} for side in sides)
     if not is_turned(file, sides):
         return expand_all(file, left, right), file.layers
@@ -172,10 +195,14 @@ def expand_all(file: MappingFile, left: Shapes, right: Shapes) -> list[TensorPai
     for text, line in file.weights.items():
         for pair in expand(text, line, left, right):
             pairs.append(pair)
-            for side, names in zip(("left", "right"), (pair.left.names, pair.right.names), strict=True):
+            for side, names in zip(
+                ("left", "right"), (pair.left.names, pair.right.names), strict=True
+            ):
                 for name in names:
                     if (side, name) in lines:
                         both = f"{lines[side, name]} and {text}"
-                        raise CannotBeginError(f"{name} of the {side} side stands in the lines {both}; expected once")
+                        raise CannotBeginError(
+                            f"{name} of the {side} side stands in the lines {both}; expected once"
+                        )
                     lines[side, name] = text
     return pairs

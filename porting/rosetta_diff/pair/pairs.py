@@ -17,7 +17,8 @@ Tensors = Mapping[str, Tensor]
 
 @dataclass(frozen=True)
 class Arrangement:
-    """A line of [weights]: arrays of both sides that hold the same numbers in another arrangement."""
+    """A line of [weights]: arrays of both sides that hold the same numbers
+    in another arrangement."""
 
     names: tuple[Names, Names]  # of the left and of the right arrays
     axes: tuple[Axes, Axes]  # of each of the left arrays, and of the right ones
@@ -26,11 +27,11 @@ class Arrangement:
 
 @dataclass(frozen=True)
 class TensorPair:
-    """Tensors that belong together, with their axes in one order: weights, or what layers and models are given or
-    give.
+    """Tensors that belong together, with their axes in one order: weights,
+    or what layers and models are given or give.
 
-    The right numbers are `times` the left ones, plus `add`. Both tensors have one arrangement: the canonical one, or
-    in a line that of the side which has one array alone.
+    The right numbers are `times` the left ones, plus `add`. Both tensors have one arrangement: the
+    canonical one, or in a line that of the side which has one array alone.
     """
 
     left: Tensor
@@ -38,7 +39,8 @@ class TensorPair:
     times: float = 1.0
     add: float = 0.0
     how: str = "kind"  # by a mapping, by kind, by name, by order, by value or by shape
-    line: Arrangement | None = None  # that says how they belong together, in place of the rules of frameworks
+    # That says how they belong together, in place of the rules of frameworks.
+    line: Arrangement | None = None
     turn: str = ""  # how the right axes stand otherwise, in words, where a mapping says it
 
     @property
@@ -57,7 +59,9 @@ class TensorPair:
         """The pair of a line with left and right in each other's place."""
         assert self.line
         line = replace(self.line, names=self.line.names[::-1], axes=self.line.axes[::-1])
-        return TensorPair(self.right, self.left, 1 / self.times, -self.add / self.times, self.how, line)
+        return TensorPair(
+            self.right, self.left, 1 / self.times, -self.add / self.times, self.how, line
+        )
 
     def from_left(self, array: Array) -> Array:
         """Left numbers in the right side's scale, rounded as `carry` writes them."""
@@ -68,13 +72,14 @@ class TensorPair:
         return scale(array, 1 / self.times, -self.add / self.times)
 
     def of_outputs(self) -> tuple[Tensor, Tensor] | None:
-        """The outputs of the layers whose kernels these are, as one: the last axis of each is arranged as the
-        kernels' axis of outputs. None where the kernels have no such axis."""
+        """The outputs of the layers whose kernels these are, as one: the last axis of each is
+        arranged as the kernels' axis of outputs. None where the kernels have no such axis."""
         if self.line is None:
             return None
         several = PARTS in flat(self.line.axes[0])
         groups = [
-            [group for group in axes if PARTS in group or (len(group) > 1 and not several)] for axes in self.line.axes
+            [group for group in axes if PARTS in group or (len(group) > 1 and not several)]
+            for axes in self.line.axes
         ]
         if [len(of_side) for of_side in groups] != [1, 1] or {*groups[0][0]} != {*groups[1][0]}:
             return None
@@ -82,11 +87,14 @@ class TensorPair:
         whole = left if left in self.left.axes else right
         return _along(self.left, left, whole), _along(self.right, right, whole)
 
-    def move(self, source: Read, target: MutableMapping[str, Array], like: Read, are_weights: bool = True) -> None:
-        """Write the left tensor into the right one's arrays in `target`, where an array begins as `like` has it. Of
-        weights the first term is the sum where the sides have other numbers of terms, and the rest are zeros;
-        gradients are the same for all terms. Nothing is written where the source lacks the arrays. Raises
-        ValueError with the left shape where it is not the right one's."""
+    def move(
+        self, source: Read, target: MutableMapping[str, Array], like: Read, are_weights: bool = True
+    ) -> None:
+        """Write the left tensor into the right one's arrays in `target`, where an array begins as
+        `like` has it. Of weights the first term is the sum where the sides have other numbers of
+        terms, and the rest are zeros; gradients are the same for all terms. Nothing is written
+        where the source lacks the arrays. Raises ValueError with the left shape where it is not the
+        right one's."""
         arrays = [array for term in self.left.terms if (array := term.of(source)) is not None]
         if not are_weights:
             arrays = arrays[:1] * len(self.right.terms)
@@ -129,7 +137,8 @@ class LayerPair:
     right: WeightGroup
     how: str  # as of the weights
     weights: Mapping[str, TensorPair]  # by the names that layers have for them
-    alone: tuple[Tensors, Tensors] = ({}, {})  # tensors that one side's layer alone has, left and right
+    # Tensors that one side's layer alone has, left and right.
+    alone: tuple[Tensors, Tensors] = ({}, {})
 
     @staticmethod
     def of_groups(left: WeightGroup, right: WeightGroup, how: str) -> "LayerPair":
@@ -140,7 +149,8 @@ class LayerPair:
             if name in right.tensors
         }
         alone = [
-            {name: tensor for name, tensor in group.tensors.items() if name not in weights} for group in (left, right)
+            {name: tensor for name, tensor in group.tensors.items() if name not in weights}
+            for group in (left, right)
         ]
         return LayerPair(left, right, how, weights, (alone[0], alone[1]))
 
@@ -166,13 +176,14 @@ class LayerPair:
         """The pair without tensors of these names."""
         weights = {name: weight for name, weight in self.weights.items() if name not in names}
         left, right = (
-            {name: tensor for name, tensor in of_side.items() if name not in names} for of_side in self.alone
+            {name: tensor for name, tensor in of_side.items() if name not in names}
+            for of_side in self.alone
         )
         return replace(self, weights=weights, alone=(left, right))
 
     def join(self, more: "LayerPair") -> "LayerPair":
-        """The pair with the weights of another pair of the same layers. A pair that no line makes says how the layers
-        are paired."""
+        """The pair with the weights of another pair of the same layers. A pair that no line makes
+        says how the layers are paired."""
         left, right = (
             replace(group, tensors={**group.tensors, **same.tensors})
             for group, same in zip(self.both, more.both, strict=True)
@@ -183,18 +194,23 @@ class LayerPair:
         return LayerPair(left, right, how, weights, alone)
 
     def further_terms(self, file: str) -> Iterator[tuple["LayerPair", str]]:
-        """Yield what pairs the terms after the first of tensors that are sums, such as a second bias, if both files
-        have them. All terms have one gradient, so the last of fewer stands for more."""
+        """Yield what pairs the terms after the first of tensors that are sums, such as a second
+        bias, if both files have them. All terms have one gradient, so the last of fewer stands for
+        more."""
         for name, weight in self.weights.items():
             for place in range(1, max(len(tensor.terms) for tensor in weight.both)):
-                left, right = (tensor.terms[min(place, len(tensor.terms) - 1)] for tensor in weight.both)
+                left, right = (
+                    tensor.terms[min(place, len(tensor.terms) - 1)] for tensor in weight.both
+                )
                 pair = replace(self, weights={f"{name} {place + 1}": TensorPair(left, right)})
                 if all(array is not None for array in pair.arrays(f"{name} {place + 1}", file)):
                     yield pair, f"{name} {place + 1}"
 
     def tensor(self, place: int, name: str) -> Tensor | None:
         """The left (0) or the right side's (1) tensor; None where the layer lacks it."""
-        return self.weights[name].both[place] if name in self.weights else self.alone[place].get(name)
+        return (
+            self.weights[name].both[place] if name in self.weights else self.alone[place].get(name)
+        )
 
     def has(self, name: str, file: str) -> bool:
         """True if either side's file has any of a tensor's arrays."""
@@ -205,9 +221,12 @@ class LayerPair:
         return False
 
     def is_trained(self, name: str) -> bool:
-        """True for a tensor that either side trains; False for running statistics, counters and what is frozen."""
+        """True for a tensor that either side trains; False for running statistics,
+        counters and what is frozen."""
         tensors = zip(self.both, (self.tensor(0, name), self.tensor(1, name)), strict=True)
-        weights = ((group.side.says.weights, array) for group, of in tensors if of for array in of.names)
+        weights = (
+            (group.side.says.weights, array) for group, of in tensors if of for array in of.names
+        )
         return any(array not in known or known[array].trainable for known, array in weights)
 
     def left_array(self, name: str, file: str = "weights") -> Array | None:
@@ -216,7 +235,8 @@ class LayerPair:
         return None if tensor is None else values(self.left.side, tensor, file)
 
     def right_array(self, name: str, file: str = "weights") -> Array | None:
-        """A right tensor out of a file, in the left side's scale; None where the file or the layer lacks it."""
+        """A right tensor out of a file, in the left side's scale;
+        None where the file or the layer lacks it."""
         tensor, weight = self.tensor(1, name), self.weights.get(name)
         array = None if tensor is None else values(self.right.side, tensor, file)
         if array is None or weight is None or array.shape != weight.right.shape:
@@ -228,22 +248,28 @@ class LayerPair:
 
     @property
     def calls(self) -> list[CallPair]:
-        """Calls that belong together, as they ran; of outputs of several shapes those of each shape. None where the
-        sides have other numbers of them."""
+        """Calls that belong together, as they ran; of outputs of several shapes those of each
+        shape. None where the sides have other numbers of them."""
         lefts, rights = self.left.calls, self.right.calls
         if len(lefts) != len(rights):
             return []
-        shapes = [[*map(group.shapes_of_call, of)] for group, of in zip(self.both, (lefts, rights), strict=True)]
+        shapes = [
+            [*map(group.shapes_of_call, of)]
+            for group, of in zip(self.both, (lefts, rights), strict=True)
+        ]
         if sorted(shapes[0]) == sorted(shapes[1]):
             waiting: dict[tuple[Shape, ...], list[Call]] = {}
             for shape, call in zip(shapes[1], rights, strict=True):
                 waiting.setdefault(shape, []).append(call)
             rights = [waiting[shape].pop(0) for shape in shapes[0]]
-        return [CallPair(left, right.in_order_of(left)) for left, right in zip(lefts, rights, strict=True)]
+        return [
+            CallPair(left, right.in_order_of(left))
+            for left, right in zip(lefts, rights, strict=True)
+        ]
 
     def outputs(self, call: CallPair) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """The outputs of a call by canonical names, left and right. Where a line arranges the kernels' axis of
-        outputs, the outputs are arranged alike."""
+        """The outputs of a call by canonical names, left and right. Where a line arranges the
+        kernels' axis of outputs, the outputs are arranged alike."""
         left, right = self.left.outputs(call.left), self.right.outputs(call.right)
         for kernels in filter(None, (weight.of_outputs() for weight in self.lines)):
             of_left = self.left.arranged_output(call.left, kernels[0])
@@ -252,7 +278,9 @@ class LayerPair:
                 return {"output": of_left} | further(left), {"output": of_right} | further(right)
         if not left or not right:
             return {}, {}
-        return left, {name: of.align(left[name].axes) if name in left else of for name, of in right.items()}
+        return left, {
+            name: of.align(left[name].axes) if name in left else of for name, of in right.items()
+        }
 
 
 def further(outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:

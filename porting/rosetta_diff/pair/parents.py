@@ -10,13 +10,15 @@ from rosetta_diff.read.side import Side
 
 
 def add_parents(pairs: list[LayerPair], *sides: Side) -> list[LayerPair]:
-    """The pairs, and after the last pair within them those of layers that contain the same pairs, whose outputs tell
-    whether what stands between the layers in them is the same."""
+    """The pairs, and after the last pair within them those of layers that contain the same pairs,
+    whose outputs tell whether what stands between the layers in them is the same."""
     inside = [find_parents(pairs, place, side) for place, side in enumerate(sides)]
     after: dict[int, list[LayerPair]] = {}
     for places, lefts in inside[0].items():
         for both in match_roots(lefts, inside[1].get(places, []), sides):
-            left, right = (WeightGroup(side, PARENT, (layer,)) for side, layer in zip(sides, both, strict=True))
+            left, right = (
+                WeightGroup(side, PARENT, (layer,)) for side, layer in zip(sides, both, strict=True)
+            )
             after.setdefault(max(places), []).append(LayerPair.of_groups(left, right, "order"))
     return [each for place, pair in enumerate(pairs) for each in (pair, *after.get(place, []))]
 
@@ -36,8 +38,8 @@ def match_roots(
 def match_layers(
     lefts: Sequence[RecordedLayer], rights: Sequence[RecordedLayer]
 ) -> list[tuple[RecordedLayer, RecordedLayer]]:
-    """Pairs of layers that contain the same, the inner ones first, where both sides have as many; else of those
-    without weights, or of the two inmost ones where one of them has weights."""
+    """Pairs of layers that contain the same, the inner ones first, where both sides have as many;
+    else of those without weights, or of the two inmost ones where one of them has weights."""
     plain = [[layer for layer in layers if not layer.own] for layers in (lefts, rights)]
     if len(lefts) != len(rights) and len(plain[0]) == len(plain[1]):
         lefts, rights = plain
@@ -47,17 +49,27 @@ def match_layers(
     return [*zip(lefts, rights, strict=False)][::-1]
 
 
-def find_parents(pairs: Sequence[LayerPair], number: int, side: Side) -> dict[frozenset[int], list[RecordedLayer]]:
-    """The layers of the left (0) or the right side (1) that contain whole pairs, by the places of these.
+def find_parents(
+    pairs: Sequence[LayerPair], number: int, side: Side
+) -> dict[frozenset[int], list[RecordedLayer]]:
+    """The layers of the left (0) or the right side (1)
+    that contain whole pairs, by the places of these.
 
-    Such a layer has no weights of its own, or some that are those of several layers on the other side, as packed
-    experts are; or its parts are paired with several layers, as those of an attention are. The model itself may have
-    weights that nothing is paired with.
+    Such a layer has no weights of its own, or some that are those of several layers on the other
+    side, as packed experts are; or its parts are paired with several layers, as those of an
+    attention are. The model itself may have weights that nothing is paired with.
     """
     paths = [{layer.path for layer in pair.both[number].layers} for pair in pairs]
-    bare = {path for pair, of_pair in zip(pairs, paths, strict=True) if not pair.left.tensors for path in of_pair}
+    bare = {
+        path
+        for pair, of_pair in zip(pairs, paths, strict=True)
+        if not pair.left.tensors
+        for path in of_pair
+    }
     cut = [bool(pair.lines) and len(pair.left.layers) != len(pair.right.layers) for pair in pairs]
-    divided = {path for of_pair, is_cut in zip(paths, cut, strict=True) if is_cut for path in of_pair}
+    divided = {
+        path for of_pair, is_cut in zip(paths, cut, strict=True) if is_cut for path in of_pair
+    }
     divided |= {path for path, partners in partners_of(pairs, number).items() if len(partners) > 1}
     whole: dict[str, set[int]] = {}  # by a layer's path the pairs that are in it
     parted: set[str] = set()  # the paths of layers that have some layers of a pair
@@ -78,7 +90,8 @@ def find_parents(pairs: Sequence[LayerPair], number: int, side: Side) -> dict[fr
 
 
 def partners_of(pairs: Sequence[LayerPair], number: int) -> dict[str, set[frozenset[str]]]:
-    """For each layer of the left (0) or the right side (1) the layers of the other side in each of its pairs."""
+    """For each layer of the left (0) or the right side (1)
+    the layers of the other side in each of its pairs."""
     partners: dict[str, set[frozenset[str]]] = {}
     for pair in pairs:
         if pair.left.kind != PARENT:

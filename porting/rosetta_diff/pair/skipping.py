@@ -1,4 +1,5 @@
-"""Leaves out what [skip] of a mapping file names: weights, layers and what `rosetta-diff` prints."""
+"""Leaves out what [skip] of a mapping file names: weights,
+layers and what `rosetta-diff` prints."""
 
 import re
 from collections.abc import Collection, Iterable, Mapping
@@ -36,7 +37,9 @@ class Skips:
     def has_layer(self, group: WeightGroup) -> bool:
         """True where a group is left out, or all its weights are."""
         names = group.names
-        return self.has(group.name, group.layer.path) or (bool(names) and all(self.has(name) for name in names))
+        return self.has(group.name, group.layer.path) or (
+            bool(names) and all(self.has(name) for name in names)
+        )
 
     def names_in(self, group: WeightGroup) -> set[str]:
         """The group's tensors that are left out."""
@@ -53,7 +56,8 @@ class Skips:
         return kept
 
     def without_pairs(self, pairs: Iterable[LayerPair]) -> tuple[list[LayerPair], list[str]]:
-        """The pairs without what is left out on either side, and the names of what is left out with it."""
+        """The pairs without what is left out on either side,
+        and the names of what is left out with it."""
         kept, left_out = [], []
         for pair in pairs:
             whole = [self.has_layer(group) for group in pair.both]
@@ -63,12 +67,15 @@ class Skips:
             if rest.names or not (any(whole) or gone):
                 kept.append(rest)
             for group, is_whole, chosen in zip(pair.both, whole, named, strict=True):
-                names = [] if is_whole else [name for name in group.tensors if name in gone - chosen]
+                names = (
+                    [] if is_whole else [name for name in group.tensors if name in gone - chosen]
+                )
                 left_out += [array for name in names for array in group.tensors[name].names]
         return kept, left_out
 
     def check(self, groups: Iterable[WeightGroup], sides: Iterable[Side]) -> None:
-        """Raises CannotBeginError for a line that fits nothing of either side, or gives no reason."""
+        """Raises CannotBeginError for a line that fits nothing of either side,
+        or gives no reason."""
         there: set[str] = set()
         for group in groups:
             there |= {group.name, group.layer.path, *group.names}
@@ -79,11 +86,13 @@ class Skips:
         for pattern, (name, reason) in zip(self._patterns, self.lines.items(), strict=True):
             if not any(map(pattern.fullmatch, there)):
                 raise CannotBeginError(
-                    f"the mapping skips {name}, which neither side has; [skip] names weights, layers or outputs as "
-                    "either side or diff does"
+                    f"the mapping skips {name}, which neither side has; [skip] names weights, "
+                    "layers or outputs as either side or diff does"
                 )
             if not reason.strip():
-                raise CannotBeginError(f'the mapping skips {name} without a reason; give one: {as_toml(name)} = "…"')
+                raise CannotBeginError(
+                    f'the mapping skips {name} without a reason; give one: {as_toml(name)} = "…"'
+                )
 
 
 def without_tensors(group: WeightGroup, names: Collection[str]) -> WeightGroup:

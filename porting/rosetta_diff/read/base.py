@@ -1,11 +1,20 @@
-"""A framework as its records show it, and the outputs of recurrent layers, which two frameworks each give alike."""
+"""A framework as its records show it, and the outputs of recurrent layers,
+which two frameworks each give alike."""
 
 from abc import ABC
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from rosetta_diff.read.rules import CHANNELLED, DIMENSIONS_OR_CELL, GRADIENT, RECURRENT, Rule, Rules, Settings
+from rosetta_diff.read.rules import (
+    CHANNELLED,
+    DIMENSIONS_OR_CELL,
+    GRADIENT,
+    RECURRENT,
+    Rule,
+    Rules,
+    Settings,
+)
 from rosetta_diff.read.view import Axes, Shape, Tensor, View, flat, plain
 
 SEQUENCE: Axes = (("row",), ("time",), ("unit",))  # of an output of a recurrent layer
@@ -39,26 +48,33 @@ class Framework(ABC):
 
     name: str
     layers: Rules
-    settings: Mapping[str, str]  # of layers, as far as they change numbers: canonical names by own ones
-    meanings: Mapping[str, Callable[[Any], Any]] = {}  # what makes of an own setting's value the canonical one
+    # Of layers, as far as they change numbers: canonical names by own ones.
+    settings: Mapping[str, str]
+    # What makes of an own setting's value the canonical one.
+    meanings: Mapping[str, Callable[[Any], Any]] = {}
     always: Mapping[str, Settings] = {}  # canonical settings that all layers of a kind have
     channels_first = False  # as installed
     divides_by_n = True  # the variance that moves the running one; else by n - 1
     folds_weights = False  # whether one of its weights may be made of several of the model
     epsilon: str = "epsilon"  # the attribute in which a norm keeps it
-    names_the_model = False  # whether the whole model is a layer with a name, which stands first and ends last
+    # Whether the whole model is a layer with a name, which stands first and ends last.
+    names_the_model = False
 
     # By classes of layers.
     made_in_float32: Mapping[str, Deviation] = {}  # whatever the default type is
-    float32_within: Mapping[str, str] = {}  # entries of what a layer computes in float32 even in float64
+    # Entries of what a layer computes in float32 even in float64.
+    float32_within: Mapping[str, str] = {}
     float32_epsilons: Mapping[str, Deviation] = {}  # norms that round epsilon to float32
-    float32_gradients: Mapping[str, Deviation] = {}  # gradients are multiplied by a constant of float32
+    # Gradients are multiplied by a constant of float32.
+    float32_gradients: Mapping[str, Deviation] = {}
     rounds_momentum = False  # whether norms round it to float32
 
     optimizers: Mapping[str, str]  # settings of optimizers: canonical names by own ones
     epsilons: Mapping[str, str] = {}  # by an optimizer's class: where it has epsilon
-    decays: Sequence[str] = (GRADIENT,)  # where weight decay may go, but that of AdamW; the usual way first
-    clips: Mapping[str, str] = {}  # settings by which optimizers clip gradients, and how; none where none clips
+    # Where weight decay may go, but that of AdamW; the usual way first.
+    decays: Sequence[str] = (GRADIENT,)
+    # Settings by which optimizers clip gradients, and how; none where none clips.
+    clips: Mapping[str, str] = {}
     entry_of_constants = "constants-precision"  # of `float32_settings`
 
     files: tuple[str, ...] = ()  # endings of what the framework's loader reads, the usual one first
@@ -78,7 +94,9 @@ class Framework(ABC):
             if name in settings:
                 try:
                     canonical_settings[canonical] = (
-                        self.meanings[name](settings[name]) if name in self.meanings else settings[name]
+                        self.meanings[name](settings[name])
+                        if name in self.meanings
+                        else settings[name]
                     )
                 except (TypeError, AttributeError):  # somebody's own meaning of the name
                     continue
@@ -102,18 +120,24 @@ class Framework(ABC):
         return ()
 
     def channels_stand_first(self, settings: Settings) -> bool:
-        """True if the channels of what a layer takes and gives follow the rows, as its settings or the framework have
-        it."""
+        """True if the channels of what a layer takes and gives follow the rows,
+        as its settings or the framework have it."""
         said = str(settings.get("data_format") or settings.get("_data_format") or "")
         usual = not said and self.channels_first
-        return usual or said == "channels_first" or said.startswith("NC") or settings.get("axis") in (1, [1])
+        return (
+            usual
+            or said == "channels_first"
+            or said.startswith("NC")
+            or settings.get("axis") in (1, [1])
+        )
 
     def activation(self, kind: str, settings: Settings) -> str:
         """Name of the activation in a layer of a kind."""
         return str(self.settings_of(settings, kind).get("activation") or "linear")
 
     def kind_of_optimizer(self, classes: Sequence[str], name: str) -> str:
-        """The framework's class that an optimizer is or comes from, of its classes, nearest first, and its name."""
+        """The framework's class that an optimizer is or comes from,
+        of its classes, nearest first, and its name."""
         return next((known for known in classes if "." not in known), name)
 
     def is_custom_optimizer(self, name: str) -> bool:
@@ -122,7 +146,11 @@ class Framework(ABC):
 
     def settings_of_optimizer(self, settings: Settings) -> dict[str, Any]:
         """An optimizer's settings in canonical terms."""
-        return {self.optimizers[name]: value for name, value in settings.items() if name in self.optimizers}
+        return {
+            self.optimizers[name]: value
+            for name, value in settings.items()
+            if name in self.optimizers
+        }
 
     def place_of_epsilon(self, kind: str, settings: Settings) -> str | None:
         """Place of an optimizer's epsilon; None where it is not known."""
@@ -130,32 +158,41 @@ class Framework(ABC):
 
     def clipping(self, settings: Settings) -> tuple[str, Any] | None:
         """Way and limit by which an optimizer itself clips gradients; None where it does not."""
-        return next(((way, settings[name]) for name, way in self.clips.items() if settings.get(name)), None)
+        return next(
+            ((way, settings[name]) for name, way in self.clips.items() if settings.get(name)), None
+        )
 
     def counters(self, settings: Settings) -> set[int]:
         """Steps that an optimizer counts, by its settings."""
         return set()
 
     def float32_layers(self, backend: str | None) -> frozenset[str]:
-        """Classes of layers, and activations within layers, with constants of float32 even in float64."""
+        """Classes of layers, and activations within layers,
+        with constants of float32 even in float64."""
         return frozenset()
 
     def float32_settings(self, backend: str | None) -> Mapping[str, tuple[str, ...]]:
-        """By an optimizer's class its settings of which it makes constants of float32 even in float64."""
+        """By an optimizer's class its settings of which it makes constants
+        of float32 even in float64."""
         return {}
 
     def repeated_ids(self, backend: str | None, family: str) -> Deviation | None:
-        """The treatment by an optimizer of a family of the gradients of an id that stands several times in a batch;
-        None where it adds them up."""
+        """The treatment by an optimizer of a family of the gradients of an id that stands several
+        times in a batch; None where it adds them up."""
         return None
 
-    def second_names(self, classes: Container[str], parameters: Mapping[str, str]) -> dict[str, str]:
+    def second_names(
+        self, classes: Container[str], parameters: Mapping[str, str]
+    ) -> dict[str, str]:
         """Second names that a loader has for the weights of a layer, and the first ones."""
         return {}
 
     def outputs(self, layer: Recurrent, parts: Parts) -> dict[str, Tensor]:
-        """Outputs of a recurrent layer that are of a part of it: `sequence` (N, T, H), `last` and `cell` (N, H)."""
-        return sequence_and_states(layer, parts, bool(layer.settings.get("go_backwards")), order_is_kept=False)
+        """Outputs of a recurrent layer that are of a part of it:
+        `sequence` (N, T, H), `last` and `cell` (N, H)."""
+        return sequence_and_states(
+            layer, parts, bool(layer.settings.get("go_backwards")), order_is_kept=False
+        )
 
 
 def channelled(number: int, channels_first: bool) -> Axes:
@@ -163,21 +200,28 @@ def channelled(number: int, channels_first: bool) -> Axes:
     if number < 3:
         return STATE[:number]
     positions = tuple((f"position{place}",) for place in range(number - 2))
-    return (("row",), ("channel",), *positions) if channels_first else (("row",), *positions, ("channel",))
+    return (
+        (("row",), ("channel",), *positions)
+        if channels_first
+        else (("row",), *positions, ("channel",))
+    )
 
 
 def idle_in_stacked(settings: Settings) -> Iterator[str]:
-    """Yield what does nothing in a recurrent layer of torch or Paddle: dropout stands between stacked layers."""
+    """Yield what does nothing in a recurrent layer of torch or Paddle:
+    dropout stands between stacked layers."""
     if settings.get("num_layers") == 1 and "hidden_size" in settings:
         yield "rate"
 
 
 def stacked_outputs(layer: Recurrent, parts: Parts) -> dict[str, Tensor]:
-    """Outputs in torch and Paddle: the last layer's sequence, the directions side by side, and the last states
-    (layers × directions, N, H). A cell gives its states alone."""
+    """Outputs in torch and Paddle: the last layer's sequence, the directions side by side, and the
+    last states (layers × directions, N, H). A cell gives its states alone."""
     states = ("last", "cell")[: 2 if layer.kind == "lstm" else 1]
     if not layer.part:
-        return {"last": plain(*parts[0])} | ({"cell": plain(*parts[-1])} if len(states) == 2 else {})
+        return {"last": plain(*parts[0])} | (
+            {"cell": plain(*parts[-1])} if len(states) == 2 else {}
+        )
     names = [role for role in layer.roles if role.startswith("weight_ih_l")]
     number = names.index(f"weight_ih_{layer.part}")
     directions = 1 + any(name.endswith("_reverse") for name in names)
@@ -198,9 +242,12 @@ def stacked_outputs(layer: Recurrent, parts: Parts) -> dict[str, Tensor]:
     return outputs
 
 
-def sequence_and_states(layer: Recurrent, parts: Parts, backwards: bool, order_is_kept: bool) -> dict[str, Tensor]:
-    """Outputs in Keras and Flax: the sequence (N, T, H) or the last output, and the last states where they were asked
-    for. A layer that goes backwards gives its sequence in the order in which it went, unless it keeps the order."""
+def sequence_and_states(
+    layer: Recurrent, parts: Parts, backwards: bool, order_is_kept: bool
+) -> dict[str, Tensor]:
+    """Outputs in Keras and Flax: the sequence (N, T, H) or the last output, and the last states
+    where they were asked for. A layer that goes backwards gives its sequence in the order in which
+    it went, unless it keeps the order."""
     (name, shape), *states = parts
     outputs = {"last": plain(name, shape)}
     if len(shape) == 3:
@@ -209,5 +256,7 @@ def sequence_and_states(layer: Recurrent, parts: Parts, backwards: bool, order_i
         turned = replace(view, picked={"time": slice(None, None, -1)}) if backwards else view
         outputs = {"sequence": Tensor((turned,), SEQUENCE), "last": Tensor((view,), SEQUENCE)}
         if view.sizes["time"]:
-            outputs["last"] = Tensor((replace(view, picked={"time": 0 if order_is_kept else -1}),), STATE)
+            outputs["last"] = Tensor(
+                (replace(view, picked={"time": 0 if order_is_kept else -1}),), STATE
+            )
     return outputs | dict(zip(("last", "cell"), (plain(*state) for state in states), strict=False))

@@ -1,4 +1,5 @@
-"""Contents of record.json, which anybody may have written: names, sizes and kinds are checked before use."""
+"""Contents of record.json, which anybody may have written: names,
+sizes and kinds are checked before use."""
 
 from typing import Annotated, Any, Literal
 
@@ -26,7 +27,8 @@ class RecordedLayer(msgspec.Struct, frozen=True):
     classes: list[Name]  # its class and the framework's classes that this comes from, nearest first
     settings: Settings = {}
     training: bool | None = None
-    parameters: dict[Name, Name] = {}  # the layer's name for a weight -> its name in weights.safetensors
+    # The layer's name for a weight -> its name in weights.safetensors.
+    parameters: dict[Name, Name] = {}
     buffers: dict[Name, Name] = {}
 
     @property
@@ -40,8 +42,10 @@ class RecordedCall(msgspec.Struct, frozen=True):
     parts: list[Name] = []  # of its output: names in layers.safetensors
     names: list[Name] = []  # of the parts, where the output has keys or fields
     dtypes: list[Name] = []  # of the parts; bfloat16 is written as float32
-    outside: list[Counter] = []  # parts of a coarser type than the weights', of which no weight or gradient is known
-    inputs: dict[Name, Name] = {}  # the arrays in its arguments, by the arguments' names: names in layers.safetensors
+    # Parts of a coarser type than the weights', of which no weight or gradient is known.
+    outside: list[Counter] = []
+    # The arrays in its arguments, by the arguments' names: names in layers.safetensors.
+    inputs: dict[Name, Name] = {}
     line: Name = ""  # of the program that called it, FILE:NUMBER, and what it says
     code: Name = ""
     number: Counter = 0  # in a replay: which of its layer's calls it is, from 0
@@ -50,7 +54,8 @@ class RecordedCall(msgspec.Struct, frozen=True):
 
 class RecordedWeight(msgspec.Struct, frozen=True):
     trainable: bool = True
-    saved: bool = True  # whether the framework saves and loads it, as it does not a constant that it makes anew
+    # Whether the framework saves and loads it, as it does not a constant that it makes anew.
+    saved: bool = True
     tied_to: Name | None = None  # the name under which the same tensor stands first
 
 
@@ -62,7 +67,8 @@ class RecordedTypes(msgspec.Struct, frozen=True):
 
 class RecordedOptimizer(msgspec.Struct, frozen=True):
     class_name: Name = msgspec.field(name="class", default="")
-    classes: list[Name] = []  # it and those that it comes from, nearest first; a framework's own without a module
+    # It and those that it comes from, nearest first; a framework's own without a module.
+    classes: list[Name] = []
     settings: Settings = {}
     groups: list[Settings] = []  # of weights with settings of their own
     outside: Counter = 0  # tensors that it trains and that are no weights of the model
@@ -87,15 +93,19 @@ class Description(msgspec.Struct, frozen=True):
     numpy: Name | None = None
     precision: Name | None = None
     autocast: Name | None = None  # the type in which automatic mixed precision had layers compute
-    casts: dict[Name, Name] = {}  # the coarser types to which lines of the model round, by FILE:NUMBER
+    # The coarser types to which lines of the model round, by FILE:NUMBER.
+    casts: dict[Name, Name] = {}
     dtypes: RecordedTypes = RecordedTypes()
     layers: Annotated[list[RecordedLayer], msgspec.Meta(max_length=MOST_LAYERS)] = []
     calls: Annotated[list[RecordedCall], msgspec.Meta(max_length=MOST_LAYERS)] = []
     weights: dict[Name, RecordedWeight] = {}
-    loaded: list[list[Name]] = []  # weights in the order of Keras's loader: the model's own, then those of each layer
+    # Weights in the order of Keras's loader: the model's own, then those of each layer.
+    loaded: list[list[Name]] = []
     optimizer: RecordedOptimizer | None = None
     loss: Loss = None
-    files: dict[File, int] | None = None  # how many arrays each file has; None in records of before this was written
+    # How many arrays each file has; None in records of before this was written.
+    files: dict[File, int] | None = None
     steps: Annotated[list[RecordedStep], msgspec.Meta(max_length=MOST_LAYERS)] = []
-    fed: Name | None = None  # of a replay: what tells the record whose numbers its layers were given
+    # Of a replay: what tells the record whose numbers its layers were given.
+    fed: Name | None = None
     finished: bool = True  # whether Record.training came to its end, where it was called

@@ -1,4 +1,5 @@
-"""Arrays of safetensors files, which anybody may have written: each is read or mapped when it is asked for."""
+"""Arrays of safetensors files, which anybody may have written:
+each is read or mapped when it is asked for."""
 
 import os
 import stat
@@ -18,7 +19,8 @@ LARGEST_READ = 1 << 20  # bytes of an array that is read whole; a larger one is 
 MOST_AXES = 32  # of an array
 MOST_NUMBERS = 1 << 48  # of an array
 DTYPES = {  # of safetensors, whose numbers begin with the least byte
-    "F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1", "U8": "u1",
+    "F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1",
+        "U8": "u1",
     "U16": "<u2", "U32": "<u4", "U64": "<u8", "BOOL": "?",
 }  # fmt: skip
 
@@ -28,14 +30,17 @@ Location = tuple[np.dtype[Any], tuple[int, ...], int, Path]
 
 
 class ArrayFile(Mapping[str, NDArray[Any]]):
-    """The arrays of a safetensors file, each read when it is asked for; none where there is no such file.
+    """The arrays of a safetensors file, each read when it is asked for;
+    none where there is no such file.
 
-    The library checks that the arrays' sizes add up to the file's, so no array is larger than its file. Large arrays
-    are mapped: the system reads what is looked at, and takes the memory back when it needs room.
+    The library checks that the arrays' sizes add up to the file's, so no array is larger than its
+    file. Large arrays are mapped: the system reads what is looked at, and takes the memory back
+    when it needs room.
     """
 
     def __init__(self, path: Path) -> None:
-        self._last: dict[str, NDArray[Any]] = {}  # the array that was read last, which is often asked for again
+        # The array that was read last, which is often asked for again.
+        self._last: dict[str, NDArray[Any]] = {}
         self._places = self._open(path)
 
     def _open(self, path: Path) -> dict[str, Location]:
@@ -44,8 +49,11 @@ class ArrayFile(Mapping[str, NDArray[Any]]):
         try:
             status = os.stat(path)
             if not stat.S_ISREG(status.st_mode):
-                raise CannotBeginError(f"{path} is not a file; expected one that rosetta_record wrote")
-            # Python opens it first: safetensors says of a file without permission that there is none.
+                raise CannotBeginError(
+                    f"{path} is not a file; expected one that rosetta_record wrote"
+                )
+            # Python opens it first: safetensors says of a file
+            # without permission that there is none.
             with open(path, "rb") as raw, safe_open(path, framework="numpy") as file:
                 names = list(file.keys())
                 size = int.from_bytes(raw.read(8), "little")
@@ -59,12 +67,23 @@ class ArrayFile(Mapping[str, NDArray[Any]]):
     def _place(self, name: str, entry: Any, start: int, path: Path) -> Location:
         """The type and shape of an array, and where in its file it begins."""
         if entry["dtype"] not in DTYPES:
-            raise CannotBeginError(f"{path}: {name} is of {entry['dtype']}, expected one of {', '.join(DTYPES)}")
+            raise CannotBeginError(
+                f"{path}: {name} is of {entry['dtype']}, expected one of {', '.join(DTYPES)}"
+            )
         if len(entry["shape"]) > MOST_AXES:
-            raise CannotBeginError(f"{path}: {name} has {len(entry['shape'])} axes, and {MOST_AXES} is the most")
+            raise CannotBeginError(
+                f"{path}: {name} has {len(entry['shape'])} axes, and {MOST_AXES} is the most"
+            )
         if prod(size for size in entry["shape"] if size) > MOST_NUMBERS:  # beside an axis of none
-            raise CannotBeginError(f"{path}: {name} has the shape {entry['shape']}, which no array can have")
-        return np.dtype(DTYPES[entry["dtype"]]), tuple(entry["shape"]), start + entry["data_offsets"][0], path
+            raise CannotBeginError(
+                f"{path}: {name} has the shape {entry['shape']}, which no array can have"
+            )
+        return (
+            np.dtype(DTYPES[entry["dtype"]]),
+            tuple(entry["shape"]),
+            start + entry["data_offsets"][0],
+            path,
+        )
 
     def shape(self, name: str) -> tuple[int, ...]:
         return self._places[name][1]
@@ -87,7 +106,11 @@ class ArrayFile(Mapping[str, NDArray[Any]]):
     def memory_map(self, name: str) -> NDArray[Any]:
         """The array in its file, which cannot be written to."""
         dtype, shape, start, path = self._places[name]
-        return np.asarray(np.memmap(path, dtype, "r", start, shape)) if prod(shape) else np.zeros(shape, dtype)
+        return (
+            np.asarray(np.memmap(path, dtype, "r", start, shape))
+            if prod(shape)
+            else np.zeros(shape, dtype)
+        )
 
     def __contains__(self, name: object) -> bool:
         return name in self._places  # a mapping's own would read the array

@@ -59,17 +59,23 @@ class Flax(Framework):
         "LayerNorm": rule("layernorm", gamma="scale", beta="bias"),
         "GroupNorm": rule("groupnorm", gamma="scale", beta="bias"),
         "RMSNorm": rule("rmsnorm", gamma="scale"),
-        "BatchNorm": rule("batchnorm", gamma="scale", beta="bias", moving_mean="mean", moving_variance="var"),
+        "BatchNorm": rule(
+            "batchnorm", gamma="scale", beta="bias", moving_mean="mean", moving_variance="var"
+        ),
         "Conv": CONV,
         "ConvTranspose": conv_transpose,
-        "Simple": rule("rnn", kernel="dense_i.kernel", recurrent_kernel="dense_h.kernel", bias="dense_i.bias"),
+        "Simple": rule(
+            "rnn", kernel="dense_i.kernel", recurrent_kernel="dense_h.kernel", bias="dense_i.bias"
+        ),
         "OptimizedLSTM": rule(
             "lstm", kernel="dense_i.kernel", recurrent_kernel="dense_h.kernel", bias="dense_h.bias"
         ),
         "LSTM": rule(
             "lstm",
             kernel=Own("ii.kernel if_.kernel ig.kernel io.kernel", "in out -> in (parts out)"),
-            recurrent_kernel=Own("hi.kernel hf.kernel hg.kernel ho.kernel", "in out -> in (parts out)"),
+            recurrent_kernel=Own(
+                "hi.kernel hf.kernel hg.kernel ho.kernel", "in out -> in (parts out)"
+            ),
             bias=Own("hi.bias hf.bias hg.bias ho.bias", "out -> (parts out)"),
         ),
         "GRU": rule(
@@ -77,7 +83,8 @@ class Flax(Framework):
             kernel=Own("dense_i.kernel", *GATES),
             recurrent_kernel=Own("dense_h.kernel", *GATES),
             bias=Own("dense_i.bias", "parts", *SWAPPED),
-            recurrent_bias=Own("dense_h.bias", "parts", *SWAPPED),  # which it has only in a person's own cell
+            # Which it has only in a person's own cell.
+            recurrent_bias=Own("dense_h.bias", "parts", *SWAPPED),
         ),
     }
     settings = canonical(
@@ -110,7 +117,11 @@ class Flax(Framework):
     files = (".safetensors",)
 
     def counters(self, settings: Settings) -> set[int]:
-        return {value for name, value in settings.items() if name.endswith(".count") and isinstance(value, int)}
+        return {
+            value
+            for name, value in settings.items()
+            if name.endswith(".count") and isinstance(value, int)
+        }
 
     def is_custom_optimizer(self, name: str) -> bool:
         """Names are those of transformations."""
@@ -126,10 +137,14 @@ class Flax(Framework):
 
     def settings_of_optimizer(self, settings: Settings) -> dict[str, Any]:
         step = settings.get("scale.step_size")  # updates are added
-        return super().settings_of_optimizer(settings) | ({"learning_rate": -step} if isinstance(step, float) else {})
+        return super().settings_of_optimizer(settings) | (
+            {"learning_rate": -step} if isinstance(step, float) else {}
+        )
 
     def place_of_epsilon(self, kind: str, settings: Settings) -> str | None:
-        return self.epsilons.get(kind) if settings.get("scale_by_rms.eps_in_sqrt", True) else OUTSIDE
+        return (
+            self.epsilons.get(kind) if settings.get("scale_by_rms.eps_in_sqrt", True) else OUTSIDE
+        )
 
     def outputs(self, layer: Recurrent, parts: Parts) -> dict[str, Tensor]:
         """The states come first, a cell's before its output."""

@@ -1,4 +1,5 @@
-"""The frameworks whose records can be read, by their names in a record; each has a file of its own."""
+"""The frameworks whose records can be read, by their names in a record;
+each has a file of its own."""
 
 from rosetta_diff.read.base import Framework
 from rosetta_diff.read.flax import Flax
@@ -8,5 +9,6 @@ from rosetta_diff.read.paddle import Paddle
 from rosetta_diff.read.torch import Torch
 
 FRAMEWORKS: dict[str, Framework] = {
-    framework.name: framework for framework in (Torch(), Paddle(), Keras(), Flax(), Onnx(), NoFramework())
+    framework.name: framework
+    for framework in (Torch(), Paddle(), Keras(), Flax(), Onnx(), NoFramework())
 }

@@ -27,17 +27,21 @@ from rosetta_diff.read.rules import (
 def einsum(settings: Settings) -> tuple[Rule, ...]:
     terms, _, result = str(settings.get("equation", "")).replace("...", "").partition("->")
     kernel = terms.partition(",")[2]
-    inputs = sum(letter not in result for letter in kernel)  # the axes that are summed over; they come first
+    # The axes that are summed over; they come first.
+    inputs = sum(letter not in result for letter in kernel)
     in_order = not any(letter in result for letter in kernel[:inputs])
     return of_heads(inputs, len(kernel) - inputs) if in_order else ()
 
 
 def gru(settings: Settings) -> tuple[Rule, ...]:
-    """Its bias is (2, 3H) where the reset gate stands after the recurrent product, (3H,) where it stands before."""
+    """Its bias is (2, 3H) where the reset gate stands after the recurrent product,
+    (3H,) where it stands before."""
     if not settings.get("reset_after", True):
         return (replace(RNN, kind="gru"),)
     bias, recurrent_bias = (Own("bias", "parts n -> (parts n)", 2, (part,)) for part in range(2))
-    return (rule("gru", **same("kernel", "recurrent_kernel"), bias=bias, recurrent_bias=recurrent_bias),)
+    return (
+        rule("gru", **same("kernel", "recurrent_kernel"), bias=bias, recurrent_bias=recurrent_bias),
+    )
 
 
 RNN = rule("rnn", **same("kernel", "recurrent_kernel", "bias"))
@@ -52,7 +56,9 @@ LAYERS: Rules = {
     "LayerNormalization": SCALED,
     "GroupNormalization": replace(SCALED, kind="groupnorm"),
     "RMSNormalization": rule("rmsnorm", gamma="scale"),
-    "BatchNormalization": rule("batchnorm", **same("gamma", "beta", "moving_mean", "moving_variance")),
+    "BatchNormalization": rule(
+        "batchnorm", **same("gamma", "beta", "moving_mean", "moving_variance")
+    ),
     "Conv": CONV,
     "ConvTranspose": CONV_TRANSPOSE,
     # As the kernel of a convolution in as many groups as there are channels.
@@ -64,7 +70,8 @@ LAYERS: Rules = {
 
 
 SLICES = Deviation(
-    "Keras on TensorFlow squares the gradients of an id that stands several times in a batch one by one",
+    "Keras on TensorFlow squares the gradients of an id that stands several times in a batch one "
+    "by one",
     "keras-sparse-embeddings",
 )
 
@@ -113,7 +120,8 @@ class Keras(Framework):
     files = (".h5", ".safetensors")
 
     def activation(self, kind: str, settings: Settings) -> str:
-        """A configuration lacks the name where it has a function. A batch norm has no activation."""
+        """A configuration lacks the name where it has a function.
+        A batch norm has no activation."""
         unnamed = settings and "activation" not in settings and kind != "batchnorm"
         return "function" if unnamed else super().activation(kind, settings)
 
@@ -135,11 +143,13 @@ class Keras(Framework):
 
 # Canonical names.
 SETTINGS = (
-    "epsilon momentum rate reset_after padding_idx time_first approximate activation recurrent_activation num_heads "
-    "negative_slope stride dilation padding padding_mode ceil_mode groups mode"
+    "epsilon momentum rate reset_after padding_idx time_first approximate activation "
+    "recurrent_activation num_heads negative_slope stride dilation padding padding_mode ceil_mode "
+    "groups mode"
 ).split()
 OF_OPTIMIZERS = (
-    "learning_rate epsilon beta_1 beta_2 momentum rho weight_decay nesterov centered amsgrad dampening"
+    "learning_rate epsilon beta_1 beta_2 momentum rho weight_decay nesterov centered amsgrad "
+    "dampening"
 ).split()
 
 

@@ -1,4 +1,5 @@
-"""Exported models in ONNX: operators, whose initializers an exporter may have made of several weights."""
+"""Exported models in ONNX: operators,
+whose initializers an exporter may have made of several weights."""
 
 from functools import partial
 from typing import Any, final
@@ -28,10 +29,20 @@ def recurrent(kind: str, settings: Settings) -> tuple[Rule, ...]:
             for name, role in (("kernel", "W"), ("recurrent_kernel", "R"))
         }
         biases = [
-            Own("B", "direction parts -> parts", 2 * number, tuple(first + gate for gate in gates), picked)
+            Own(
+                "B",
+                "direction parts -> parts",
+                2 * number,
+                tuple(first + gate for gate in gates),
+                picked,
+            )
             for first in (0, number)
         ]
-        tensors |= {"bias": biases[0], "recurrent_bias": biases[1]} if kind == "gru" else {"bias": (*biases,)}
+        tensors |= (
+            {"bias": biases[0], "recurrent_bias": biases[1]}
+            if kind == "gru"
+            else {"bias": (*biases,)}
+        )
         rules.append(rule(kind, "reverse" if place else "", **tensors))
     return tuple(rules)
 
@@ -50,7 +61,11 @@ class Onnx(Framework):
         "RMSNormalization": rule("rmsnorm", gamma="scale"),
         "GroupNormalization": rule("groupnorm", gamma="scale", beta="bias"),
         "BatchNormalization": rule(
-            "batchnorm", gamma="scale", beta="B", moving_mean="input_mean", moving_variance="input_var"
+            "batchnorm",
+            gamma="scale",
+            beta="B",
+            moving_mean="input_mean",
+            moving_variance="input_var",
         ),
         "LSTM": partial(recurrent, "lstm"),
         "GRU": partial(recurrent, "gru"),
@@ -77,7 +92,8 @@ class Onnx(Framework):
     optimizers = {}  # it does not train
 
     def outputs(self, layer: Recurrent, parts: Parts) -> dict[str, Tensor]:
-        """The sequence (T, D, N, H), and the last states (D, N, H); with another layout the rows come first."""
+        """The sequence (T, D, N, H), and the last states (D, N, H);
+        with another layout the rows come first."""
         order = [("time",), ("direction",), ("row",), ("unit",)]
         if not layer.time_first:
             order = [("row",), ("time",), ("direction",), ("unit",)]
@@ -85,7 +101,10 @@ class Onnx(Framework):
         for name, (array, shape) in zip(("sequence", "last", "cell"), parts, strict=False):
             axes = tuple(axis for axis in order if name == "sequence" or axis != ("time",))
             view = View(
-                array, axes, dict(zip(flat(axes), shape, strict=True)), {"direction": int(layer.part == "reverse")}
+                array,
+                axes,
+                dict(zip(flat(axes), shape, strict=True)),
+                {"direction": int(layer.part == "reverse")},
             )
             found[name] = Tensor((view,), SEQUENCE if name == "sequence" else STATE)
         return found

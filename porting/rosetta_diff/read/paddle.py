@@ -4,7 +4,14 @@ import math
 from collections.abc import Container, Iterator, Mapping
 from typing import Any, final
 
-from rosetta_diff.read.base import Deviation, Framework, Parts, Recurrent, idle_in_stacked, stacked_outputs
+from rosetta_diff.read.base import (
+    Deviation,
+    Framework,
+    Parts,
+    Recurrent,
+    idle_in_stacked,
+    stacked_outputs,
+)
 from rosetta_diff.read.rules import (
     AFTER_CORRECTION,
     GATED,
@@ -19,7 +26,9 @@ from rosetta_diff.read.rules import (
 from rosetta_diff.read.torch import ATTENTION, LINEAR, STACKED, TORCH_RNN
 from rosetta_diff.read.view import Tensor
 
-BATCHNORM = rule("batchnorm", gamma="weight", beta="bias", moving_mean="_mean", moving_variance="_variance")
+BATCHNORM = rule(
+    "batchnorm", gamma="weight", beta="bias", moving_mean="_mean", moving_variance="_variance"
+)
 LEGACY = Deviation(
     "is made in float32 whatever Paddle's default dtype is; give it dtype, or take BatchNorm2D",
     "paddle-legacy-batchnorm",
@@ -63,7 +72,9 @@ class Paddle(Framework):
     always = {"lstm": GATED, "gru": {"reset_after": True, **GATED}}
     channels_first = True
     made_in_float32 = {"BatchNorm": LEGACY}
-    float32_epsilons = dict.fromkeys(("LayerNorm", "_BatchNormBase", "BatchNorm", "_InstanceNormBase"), EPSILON)
+    float32_epsilons = dict.fromkeys(
+        ("LayerNorm", "_BatchNormBase", "BatchNorm", "_InstanceNormBase"), EPSILON
+    )
     float32_gradients = {"AdaptiveAvgPool2D": AVERAGE, "AvgPool2D": AVERAGE}
     rounds_momentum = True
     optimizers = canonical(
@@ -79,26 +90,39 @@ class Paddle(Framework):
         amsgrad="_amsgrad",
     )
     epsilons = {"Adam": AFTER_CORRECTION, "AdamW": AFTER_CORRECTION, "RMSProp": INSIDE}
-    clips = {"ClipGradByGlobalNorm": NORM_OF_ALL, "ClipGradByNorm": NORM_OF_EACH, "ClipGradByValue": VALUES}
+    clips = {
+        "ClipGradByGlobalNorm": NORM_OF_ALL,
+        "ClipGradByNorm": NORM_OF_EACH,
+        "ClipGradByValue": VALUES,
+    }
     files = (".pdparams", ".safetensors")
 
     def clipping(self, settings: Settings) -> tuple[str, Any] | None:
         """By an object of one of these classes."""
         way = self.clips.get(str(settings.get("clipping")))
-        return (way, settings.get("clipping.clip_norm", settings.get("clipping.max"))) if way else None
+        return (
+            (way, settings.get("clipping.clip_norm", settings.get("clipping.max"))) if way else None
+        )
 
     def counters(self, settings: Settings) -> set[int]:
         """Adam keeps powers of its betas, beginning with beta itself."""
         beta, powers = settings.get("_beta2"), settings.get("beta2_pow_acc")
         if not isinstance(beta, float) or not 0 < beta < 1 or not isinstance(powers, list):
             return set()
-        known = (power for power in powers if isinstance(power, float) and SMALLEST_POWER < power <= 1)
+        known = (
+            power for power in powers if isinstance(power, float) and SMALLEST_POWER < power <= 1
+        )
         return {round(math.log(power) / math.log(beta)) - 1 for power in known}
 
     def float32_settings(self, backend: str | None) -> Mapping[str, tuple[str, ...]]:
-        return {"RMSProp": ("rho", "epsilon", "momentum", "learning_rate"), "Momentum": ("momentum",)}
+        return {
+            "RMSProp": ("rho", "epsilon", "momentum", "learning_rate"),
+            "Momentum": ("momentum",),
+        }
 
-    def second_names(self, classes: Container[str], parameters: Mapping[str, str]) -> dict[str, str]:
+    def second_names(
+        self, classes: Container[str], parameters: Mapping[str, str]
+    ) -> dict[str, str]:
         """Second names of recurrent layers; Paddle warns of a file that lacks them."""
         both = any(role.endswith("_reverse") for role in parameters)
         aliases = {}

@@ -14,13 +14,17 @@ from rosetta_record.values import coarsest
 
 
 class Precisions:
-    """For each array that layers are given or give, the coarsest type of all that it was computed of.
+    """For each array that layers are given or give,
+    the coarsest type of all that it was computed of.
 
     What functions between layers give may be computed of all that was computed before.
     """
 
-    def __init__(self, calls: Sequence[RecordedCall], arrays: ArrayFile, root: str, finest: str) -> None:
-        """`finest` is the type in which the model computes, unless something rounds to a coarser one."""
+    def __init__(
+        self, calls: Sequence[RecordedCall], arrays: ArrayFile, root: str, finest: str
+    ) -> None:
+        """`finest` is the type in which the model computes,
+        unless something rounds to a coarser one."""
         self._calls, self._arrays, self._root, self._finest = calls, arrays, root, finest
 
     def of(self, name: str) -> str:
@@ -42,8 +46,17 @@ class Precisions:
     @cached_property
     def _found(self) -> tuple[dict[str, str], dict[str, str]]:
         holders = {holder for call in self._calls for holder in holders_of(call.layer)}
-        fed = {name for call in self._calls if call.layer == self._root for name in call.inputs.values()}
-        by_name, by_numbers, so_far = dict.fromkeys(fed, self._finest), dict[str, str](), self._finest
+        fed = {
+            name
+            for call in self._calls
+            if call.layer == self._root
+            for name in call.inputs.values()
+        }
+        by_name, by_numbers, so_far = (
+            dict.fromkeys(fed, self._finest),
+            dict[str, str](),
+            self._finest,
+        )
         for call in self._calls:
             given = [by_name.setdefault(name, so_far) for name in call.inputs.values()]
             own = [dtype for part, dtype in enumerate(call.dtypes) if part not in call.outside]
@@ -65,5 +78,7 @@ def holders_of(path: str) -> Iterator[str]:
 
 def fingerprint(array: NDArray[Any]) -> str:
     """Tell an array's type, shape and numbers from those of other arrays."""
-    numbers = hashlib.blake2b(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data).hexdigest()
+    numbers = hashlib.blake2b(
+        np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+    ).hexdigest()
     return f"{array.dtype} {array.shape} {numbers}"

@@ -1,6 +1,8 @@
-"""Describes as data how layers of a framework keep their arrays: rules that lead to canonical tensors.
+"""Describes as data how layers of a framework keep their arrays:
+rules that lead to canonical tensors.
 
-The canonical layout is Keras's. The files that bear the frameworks' names have the rules; groups.py applies them.
+The canonical layout is Keras's. The files that bear the frameworks' names have the rules;
+groups.py applies them.
 """
 
 import re
@@ -10,17 +12,23 @@ from typing import Any
 
 Settings = Mapping[str, Any]
 
-# Axes of an array, and of the canonical one, as a line of a mapping has them; "..." stands for any others.
+# Axes of an array, and of the canonical one, as a line of a mapping has them;
+# "..." stands for any others.
 TURNED = "out in ... -> ... in out"  # what is kept as (in, out, *k) becomes (*k, out, in)
-SWAPPED = 3, (1, 0, 2)  # torch and Paddle have a GRU's three gates in the order r z n, Keras in the order z r h
-DIMENSIONS_OR_CELL = re.compile("[123][dD]|Cell$")  # in names of classes: Conv1d and Conv2D are Conv
+# Torch and Paddle have a GRU's three gates in the order r z n, Keras in the order z r h.
+SWAPPED = 3, (1, 0, 2)
+# In names of classes: Conv1d and Conv2D are Conv.
+DIMENSIONS_OR_CELL = re.compile("[123][dD]|Cell$")
 COUNTERS = ("num_batches_tracked",)  # buffers that compute nothing
-UPSCALED = {"mode": "upscale_in_train"}  # Paddle's word for a dropout that passes on its input in evaluation
+# Paddle's word for a dropout that passes on its input in evaluation
+UPSCALED = {"mode": "upscale_in_train"}
 
 # Kinds of groups.
 RECURRENT = ("rnn", "lstm", "gru")
-GATED = {"activation": "tanh", "recurrent_activation": "sigmoid"}  # settings of an LSTM and of a GRU
-# Kinds of layers whose channels follow the rows or stand last, and those whose last axis is always that of features.
+# Settings of an LSTM and of a GRU.
+GATED = {"activation": "tanh", "recurrent_activation": "sigmoid"}
+# Kinds of layers whose channels follow the rows or stand last,
+# and those whose last axis is always that of features.
 CHANNELLED = ("conv", "conv_transpose", "batchnorm", "groupnorm")
 # Kinds of layers that may have an activation in them; of batch normalizations Paddle's older one.
 ACTIVATED = ("dense", "conv", "conv_transpose", "batchnorm")
@@ -37,18 +45,23 @@ INSIDE, OUTSIDE = "inside the root", "outside the root"
 GRADIENT, STRAIGHT = "through the gradient", "straight to the weight"
 # How it clips gradients.
 NORM_OF_ALL, NORM_OF_EACH, VALUES = "to a norm of all", "each to a norm", "to values"
-CLIPS = {"global_clipnorm": NORM_OF_ALL, "clipnorm": NORM_OF_EACH, "clipvalue": VALUES}  # Keras's names
+# Keras's names
+CLIPS = {"global_clipnorm": NORM_OF_ALL, "clipnorm": NORM_OF_EACH, "clipvalue": VALUES}
 
 
 @dataclass(frozen=True)
 class Own:
     """An array as a framework keeps it, and how it becomes canonical."""
 
-    role: str  # the layer's name for it; "*" is what tells a stacked layer's parts apart, such as "_l0_reverse"
-    axes: str = "n ..."  # of each array, where the role is several names, which are the "parts" of one
+    # The layer's name for it; "*" is what tells a stacked layer's parts apart,
+    # such as "_l0_reverse".
+    role: str
+    # Of each array, where the role is several names, which are the "parts" of one.
+    axes: str = "n ..."
     parts: int = 1  # how many equal parts its axis "parts" has, such as gates
     kept: tuple[int, ...] = (0,)  # those of them that are canonical, in order
-    picked: Mapping[str, int] = field(default_factory=dict)  # places along axes that the canonical array lacks
+    # Places along axes that the canonical array lacks.
+    picked: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -66,7 +79,10 @@ Rules = Mapping[str, tuple[Rule, ...] | Rule | Callable[[Settings], tuple[Rule, 
 
 def rule(kind: str, part: str = "", **tensors: Own | str | tuple[Own, ...]) -> Rule:
     """A rule; a text stands for an array that is canonical as it is."""
-    arrays = {n: (Own(t),) if isinstance(t, str) else (t,) if isinstance(t, Own) else t for n, t in tensors.items()}
+    arrays = {
+        n: (Own(t),) if isinstance(t, str) else (t,) if isinstance(t, Own) else t
+        for n, t in tensors.items()
+    }
     return Rule(kind, arrays, part)
 
 
@@ -80,12 +96,17 @@ def turned(role: str, *parts: Any) -> Own:
 
 
 def of_heads(inputs: int, outputs: int) -> tuple[Rule, ...]:
-    """A layer of which the projections of an attention are made: so many axes of inputs and outputs are merged."""
-    merged, results = (" ".join(f"{of}{n}" for n in range(count)) for of, count in (("in", inputs), ("out", outputs)))
+    """A layer of which the projections of an attention are made:
+    so many axes of inputs and outputs are merged."""
+    merged, results = (
+        " ".join(f"{of}{n}" for n in range(count))
+        for of, count in (("in", inputs), ("out", outputs))
+    )
     kernel = Own("kernel", f"{merged} {results} -> ({merged}) ({results})")
     return (rule("dense", kernel=kernel, bias=Own("bias", "n ... -> (n ...)")),) if inputs else ()
 
 
 def canonical(**named: str) -> dict[str, str]:
-    """The canonical name of each of a framework's own names; a canonical name may have several, or none."""
+    """The canonical name of each of a framework's own names;
+    a canonical name may have several, or none."""
     return {name: canonical for canonical, names in named.items() for name in names.split()}

@@ -12,7 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rosetta_diff.arrays import PRECISIONS, largest
-from rosetta_diff.helpers import LARGEST_JSON, CannotBeginError, DiffError, count, read_at_most, reason
+from rosetta_diff.helpers import (
+    LARGEST_JSON,
+    CannotBeginError,
+    DiffError,
+    count,
+    read_at_most,
+    reason,
+)
 from rosetta_diff.read.base import Framework
 from rosetta_diff.read.description import (
     Description,
@@ -32,44 +39,53 @@ LARGEST_SETTING = 1e308  # JSON may have integers that no float has
 
 
 def resembling(path: Path) -> str:
-    """A question for a record beside this path whose name is nearly the same; "" if there is none."""
+    """A question for a record beside this path whose name is nearly the same;
+    "" if there is none."""
     records = [record.parent.name for record in path.absolute().parent.glob("*/record.json")]
     names = get_close_matches(path.name, records, n=1)
     return f"did you mean {path.with_name(names[0])}? " if names else ""
 
 
 class Side:
-    """One side of a comparison: what record.json says of it, and its arrays by their file and their name."""
+    """One side of a comparison: what record.json says of it,
+    and its arrays by their file and their name."""
 
     def __init__(self, path: Path) -> None:
         """Raises CannotBeginError for a folder that holds no record."""
         self.path, self.name = path, path.resolve().name or str(path)
         try:
-            self.says = msgspec.json.decode(read_at_most(LARGEST_JSON, path / "record.json"), type=Description)
+            self.says = msgspec.json.decode(
+                read_at_most(LARGEST_JSON, path / "record.json"), type=Description
+            )
         except OSError as error:
             raise CannotBeginError(
-                f"{path} holds no record (record.json: {reason(error)}); {resembling(path)}rosetta_record's "
-                f"Record({str(path)!r}) makes one"
+                f"{path} holds no record (record.json: {reason(error)}); "
+                f"{resembling(path)}rosetta_record's Record({str(path)!r}) makes one"
             ) from error
         except (DiffError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise CannotBeginError(
-                f"{path / 'record.json'} is not what rosetta_record writes: {error}; record this side again"
+                f"{path / 'record.json'} is not what rosetta_record writes: {error}; record this "
+                "side again"
             ) from error
         self._files: dict[str, ArrayFile] = {}
         self._largest: dict[str, float] = {}
         for file, number in (self.says.files or {}).items():
             if len(self.arrays(file)) != number:
                 raise CannotBeginError(
-                    f"{path}: {file}.safetensors has {count(len(self.arrays(file)), 'array')}, and record.json "
-                    f"says {number}: it is still being made, such as by a notebook, whose `del` of the Record writes "
-                    "the rest; or record this side again"
+                    f"{path}: {file}.safetensors has {count(len(self.arrays(file)), 'array')}, and "
+                    f"record.json says {number}: it is still being made, such as by a notebook, "
+                    "whose `del` of the Record writes the rest; or record this side again"
                 )
         parts = {part for call in self.says.calls for part in (*call.parts, *call.inputs.values())}
-        for file, named in (("weights", self.owners.keys() | self.says.weights.keys()), ("layers", parts)):
+        for file, named in (
+            ("weights", self.owners.keys() | self.says.weights.keys()),
+            ("layers", parts),
+        ):
             missing = next((name for name in named if name not in self.arrays(file)), None)
             if missing is not None:
                 raise CannotBeginError(
-                    f"{path}: {file}.safetensors has no {missing}, which record.json names; record this side again"
+                    f"{path}: {file}.safetensors has no {missing}, which record.json names; record "
+                    "this side again"
                 )
 
     def arrays(self, file: str) -> ArrayFile:
@@ -79,15 +95,18 @@ class Side:
         return self._files[file]
 
     def weight(self, file: str, name: str) -> NDArray[Any] | None:
-        """Array of a weight in a file: its values, its gradient or its values after a step; None where there is
-        none."""
+        """Array of a weight in a file: its values, its gradient or its values after a step;
+        None where there is none."""
         stored = self.key(file, name)
         return None if stored is None else self.arrays(file)[stored]
 
     def key(self, file: str, name: str) -> str | None:
-        """The name under which a file has a weight. A tied one may stand under the first of its names alone."""
+        """The name under which a file has a weight.
+        A tied one may stand under the first of its names alone."""
         tied = self.says.weights.get(name, RecordedWeight()).tied_to
-        return next((key for key in (name, tied) if key is not None and key in self.arrays(file)), None)
+        return next(
+            (key for key in (name, tied) if key is not None and key in self.arrays(file)), None
+        )
 
     def first_name(self, name: str) -> str:
         """The name under which a weight stands first, which is its own unless it is tied."""
@@ -96,7 +115,9 @@ class Side:
     def once(self, file: str) -> list[str]:
         """The names of a file's arrays, of a tied weight the first of its names alone."""
         arrays, weights = self.arrays(file), self.says.weights
-        return [name for name in arrays if name not in weights or weights[name].tied_to not in arrays]
+        return [
+            name for name in arrays if name not in weights or weights[name].tied_to not in arrays
+        ]
 
     def shape(self, name: str, file: str = "weights") -> tuple[int, ...]:
         """The shape of an array, which is not read for it."""
@@ -120,7 +141,9 @@ class Side:
     @cached_property
     def root(self) -> str:
         """The path of the layer that is the whole model; "" where it has no name."""
-        named = [layer.path for layer in self.says.layers[:1]] if self.framework.names_the_model else []
+        named = (
+            [layer.path for layer in self.says.layers[:1]] if self.framework.names_the_model else []
+        )
         return next((call.layer for call in self.says.calls[-1:] if call.layer in named), "")
 
     @cached_property
@@ -144,13 +167,14 @@ class Side:
 
     @property
     def float32_settings(self) -> tuple[str, ...]:
-        """Settings of the optimizer of which the framework makes constants of float32 even in float64."""
+        """Settings of the optimizer of which the framework makes constants
+        of float32 even in float64."""
         return self.framework.float32_settings(self.backend).get(self.optimizer_kind, ())
 
     @cached_property
     def precision(self) -> str:
-        """Precision of the weights, or of the outputs where there are no weights; float32 where no bounds are known
-        for it."""
+        """Precision of the weights, or of the outputs where there are no weights;
+        float32 where no bounds are known for it."""
         types = [self.arrays("outputs").dtype(name).name for name in self.arrays("outputs")]
         precision = self.says.precision or coarsest(*types)
         return precision if precision in PRECISIONS else "float32"
@@ -162,17 +186,21 @@ class Side:
 
     @cached_property
     def computed(self) -> str:
-        """The coarsest precision in which anything was computed of weights, as far as outputs of layers show it, and
-        in torch what rounds within a layer."""
+        """The coarsest precision in which anything was computed of weights, as far as outputs of
+        layers show it, and in torch what rounds within a layer."""
         return coarsest(self.mixed, *(dtype for _, dtype in self._types), *self.says.casts.values())
 
     def precision_of(self, name: str, file: str = "layers") -> str:
-        """The coarsest precision of all that an array was computed of: one that layers are given or give, or one of
-        the model's outputs."""
+        """The coarsest precision of all that an array was computed of: one that layers are given or
+        give, or one of the model's outputs."""
         if self.computed == self.mixed or self.says.casts:
             return self.computed
         precisions = self._precisions
-        found = precisions.of(name) if file == "layers" else precisions.of_numbers(self.arrays(file)[name])
+        found = (
+            precisions.of(name)
+            if file == "layers"
+            else precisions.of_numbers(self.arrays(file)[name])
+        )
         return found or self.computed
 
     @cached_property
@@ -181,22 +209,30 @@ class Side:
 
     @property
     def computed_by(self) -> list[str]:
-        """The layers and taps that computed in this precision, else the lines that round to it, if the weights are of
-        a finer one."""
-        coarse = [call.layer or "the model" for call, dtype in self._types if dtype == self.computed != self.mixed]
-        lines = [line for line, dtype in self.says.casts.items() if dtype == self.computed != self.mixed]
+        """The layers and taps that computed in this precision, else the lines that round to it, if
+        the weights are of a finer one."""
+        coarse = [
+            call.layer or "the model"
+            for call, dtype in self._types
+            if dtype == self.computed != self.mixed
+        ]
+        lines = [
+            line for line, dtype in self.says.casts.items() if dtype == self.computed != self.mixed
+        ]
         return list(dict.fromkeys(coarse or lines))
 
     @property
     def _types(self) -> Iterator[tuple[RecordedCall, str]]:
         """The types of outputs, but for those of which no weight or gradient is known."""
         for call in self.says.calls:
-            yield from ((call, dtype) for part, dtype in enumerate(call.dtypes) if part not in call.outside)
+            yield from (
+                (call, dtype) for part, dtype in enumerate(call.dtypes) if part not in call.outside
+            )
 
     @cached_property
     def replay(self) -> "Side | None":
-        """The replay, in which each layer computed after layers whose outputs were another record's; None without
-        one."""
+        """The replay, in which each layer computed after layers whose outputs were another
+        record's; None without one."""
         return self._within(REPLAY)
 
     @cached_property
@@ -245,13 +281,14 @@ class Side:
 
     @property
     def first_loss(self) -> float | str | None:
-        """The loss of the forward pass, which is that of the first step; None where it was not recorded."""
+        """The loss of the forward pass, which is that of the first step;
+        None where it was not recorded."""
         return self.losses.get(1) if self.says.loss is None else self.says.loss
 
     @cached_property
     def counters(self) -> list[int]:
-        """Steps that the optimizer counts: none where it does not count, several where it counts those of each
-        weight."""
+        """Steps that the optimizer counts: none where it does not count,
+        several where it counts those of each weight."""
         return sorted(self.framework.counters(self.optimizer.settings))
 
     @property
@@ -266,7 +303,8 @@ class Side:
 
     @cached_property
     def decay(self) -> float:
-        """The share of itself by which weight decay moves a weight in the first step; 0 where none is known."""
+        """The share of itself by which weight decay moves a weight in the first step;
+        0 where none is known."""
         rate, decay = self.first_rate, self.optimizer_settings.get("weight_decay")
         known = isinstance(rate, int | float) and isinstance(decay, int | float)
         return abs(rate * decay) if known and isfinite(rate * decay) else 0.0

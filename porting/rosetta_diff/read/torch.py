@@ -4,7 +4,14 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, final
 
-from rosetta_diff.read.base import Deviation, Framework, Parts, Recurrent, idle_in_stacked, stacked_outputs
+from rosetta_diff.read.base import (
+    Deviation,
+    Framework,
+    Parts,
+    Recurrent,
+    idle_in_stacked,
+    stacked_outputs,
+)
 from rosetta_diff.read.rules import (
     AFTER_CORRECTION,
     GATED,
@@ -29,10 +36,16 @@ TORCH_RNN = rule(
 TORCH_CONV = rule("conv", kernel=turned("weight"), bias="bias")
 TORCH_SCALED = rule("layernorm", gamma="weight", beta="bias")
 LINEAR = rule("dense", kernel=turned("weight"), bias="bias")
-# Either one array holds query, key and value, or each has its own, where they come from different widths.
+# Either one array holds query, key and value, or each has its own,
+# where they come from different widths.
 ATTENTION = (
     *(
-        rule("dense", part, kernel=kernel, bias=(Own("in_proj_bias", "parts", 3, i), Own(f"{part[0]}_proj_bias")))
+        rule(
+            "dense",
+            part,
+            kernel=kernel,
+            bias=(Own("in_proj_bias", "parts", 3, i), Own(f"{part[0]}_proj_bias")),
+        )
         for i, part in (((0,), "query"), ((1,), "key"), ((2,), "value"))
         for kernel in (turned("in_proj_weight", 3, i), turned(f"{part[0]}_proj_weight"))
     ),
@@ -64,7 +77,11 @@ class Torch(Framework):
         **STACKED,
         "Linear": LINEAR,
         "_BatchNorm": rule(
-            "batchnorm", gamma="weight", beta="bias", moving_mean="running_mean", moving_variance="running_var"
+            "batchnorm",
+            gamma="weight",
+            beta="bias",
+            moving_mean="running_mean",
+            moving_variance="running_var",
         ),
         "RNN": TORCH_RNN,
         "MultiheadAttention": ATTENTION,
@@ -87,7 +104,8 @@ class Torch(Framework):
         padding_mode="padding_mode",
     )
     meanings = {
-        # The new batch's share, where Keras and Paddle have the old statistics'; None is a mean of all.
+        # The new batch's share, where Keras and Paddle have the old statistics';
+        # None is a mean of all.
         "momentum": lambda share: share if share is None else round(1 - share, 12),
         "batch_first": lambda batch_first: not batch_first,
         "approximate": lambda approximate: approximate == "tanh",
@@ -113,11 +131,15 @@ class Torch(Framework):
 
     def counters(self, settings: Settings) -> set[int]:
         steps = settings.get("step")
-        return {step for step in steps if isinstance(step, int)} if isinstance(steps, list) else set()
+        return (
+            {step for step in steps if isinstance(step, int)} if isinstance(steps, list) else set()
+        )
 
     def settings_of_optimizer(self, settings: Settings) -> dict[str, Any]:
         betas = settings.get("betas")
-        both = dict(zip(("beta_1", "beta_2"), betas, strict=False)) if isinstance(betas, list) else {}
+        both = (
+            dict(zip(("beta_1", "beta_2"), betas, strict=False)) if isinstance(betas, list) else {}
+        )
         return super().settings_of_optimizer(settings) | both
 
     def outputs(self, layer: Recurrent, parts: Parts) -> dict[str, Tensor]:

@@ -1,7 +1,8 @@
-"""Recorded arrays, and parts of them, with named axes: one description by which an array is read and written.
+"""Recorded arrays, and parts of them, with named axes:
+one description by which an array is read and written.
 
-A weight, a gradient, an output and a feed are tensors: views of a record's arrays, with their axes in a
-canonical order.
+A weight, a gradient, an output and a feed are tensors: views of a record's arrays,
+with their axes in a canonical order.
 """
 
 import re
@@ -17,8 +18,10 @@ from rosetta_diff.arrays import Array
 from rosetta_diff.helpers import CannotBeginError
 
 Shape = tuple[int, ...]
-Axes = tuple[tuple[str, ...], ...]  # for each axis of an array the names whose sizes it is the product of
-Span = tuple[int, int]  # the first of some parts that follow one another, and the one after the last
+# For each axis of an array the names whose sizes it is the product of.
+Axes = tuple[tuple[str, ...], ...]
+# The first of some parts that follow one another, and the one after the last.
+Span = tuple[int, int]
 Read = Callable[[str], Array | None]  # reads an array by its name; None where there is none
 
 GROUP, AXIS = re.compile(r"\(([^()]*)\)|(\S+)"), re.compile(r"[A-Za-z]\w*")  # in a pattern of axes
@@ -27,7 +30,8 @@ PARTS = "parts"  # the axis along which several arrays of one side are one of th
 
 @dataclass(frozen=True)
 class View:
-    """A recorded array, or a part of it, with named axes. Writing into `of(...)` writes into the array."""
+    """A recorded array, or a part of it, with named axes.
+    Writing into `of(...)` writes into the array."""
 
     array: str
     axes: Axes  # of the array as the framework has it
@@ -47,18 +51,23 @@ class View:
         return len(range(*picked.indices(self.sizes[name])))
 
     def of(self, array: Array, order: Sequence[str]) -> Array:
-        """The view of an array that lies in memory row by row, with one axis for each name in `order`."""
+        """The view of an array that lies in memory row by row,
+        with one axis for each name in `order`."""
         names = flat(self.axes)
         view = array.reshape([self.sizes[name] for name in names])
-        view = view[(*(self.picked.get(name, slice(None)) for name in names), ...)]  # an array, were it of one number
+        # An array, were it of one number.
+        view = view[(*(self.picked.get(name, slice(None)) for name in names), ...)]
         kept = [name for name in names if not isinstance(self.picked.get(name), int)]
         view = view.transpose([kept.index(name) for name in order if name in kept])
-        return np.expand_dims(view, tuple(place for place, name in enumerate(order) if name not in kept))
+        return np.expand_dims(
+            view, tuple(place for place, name in enumerate(order) if name not in kept)
+        )
 
 
 @dataclass(frozen=True)
 class Tensor:
-    """Views of a record's arrays that are one array. Several stand one after the other along the axis "parts"."""
+    """Views of a record's arrays that are one array.
+    Several stand one after the other along the axis "parts"."""
 
     views: tuple[View, ...]
     axes: Axes  # of the tensor
@@ -78,7 +87,11 @@ class Tensor:
         return replace(self, axes=axes) if sorted(self.axes) == sorted(axes) else self
 
     def _size(self, name: str) -> int:
-        return sum(view.size(name) for view in self.views) if name == PARTS else self.views[0].size(name)
+        return (
+            sum(view.size(name) for view in self.views)
+            if name == PARTS
+            else self.views[0].size(name)
+        )
 
     @property
     def terms(self) -> tuple["Tensor", ...]:
@@ -86,8 +99,9 @@ class Tensor:
         return Tensor(self.views, self.axes), *self.added
 
     def of(self, read: Read) -> Array | None:
-        """The first term, a view of its array wherever it can be one; None where an array is missing. An array of
-        another shape than its view's, which no framework writes, is returned as it is."""
+        """The first term, a view of its array wherever it can be one; None where an array is
+        missing. An array of another shape than its view's, which no framework writes, is returned
+        as it is."""
         order, parts = flat(self.axes), list[Array]()
         for view in self.views:
             array = read(view.array)
@@ -104,12 +118,15 @@ class Tensor:
         return odd[0] if odd else sum(there[1:], there[0]) if there else None
 
     def write(self, array: Array, arrays: Mapping[str, Array]) -> None:
-        """Write an array into those of the first term. What the tensor does not have of them stays as it is."""
+        """Write an array into those of the first term.
+        What the tensor does not have of them stays as it is."""
         order, start = flat(self.axes), 0
         whole = array.reshape([self._size(name) for name in order])
         for view in self.views:
             end = start + view.size(PARTS)
-            part = whole[tuple(slice(start, end) if name == PARTS else slice(None) for name in order)]
+            part = whole[
+                tuple(slice(start, end) if name == PARTS else slice(None) for name in order)
+            ]
             view.of(arrays[view.array], order)[...] = part
             start = end
 
@@ -133,10 +150,15 @@ def without_ones(name: str, shape: Shape) -> Tensor:
 
 
 def side_by_side(
-    names: Sequence[str], axes: Axes, sizes: Mapping[str, int], widths: Sequence[int], kept: Sequence[Span]
+    names: Sequence[str],
+    axes: Axes,
+    sizes: Mapping[str, int],
+    widths: Sequence[int],
+    kept: Sequence[Span],
 ) -> Iterator[View]:
-    """Views of arrays that stand one after the other along the axis "parts", on which each has its width; those of
-    the parts that are kept, in this order. An array without the axis is a part itself."""
+    """Views of arrays that stand one after the other along the axis "parts", on which each has its
+    width; those of the parts that are kept, in this order. An array without the axis is a part
+    itself."""
     for first, end in kept:
         start = 0
         for name, width in zip(names, widths, strict=True):
@@ -164,15 +186,20 @@ def parse_axes(pattern: str, where: str) -> Axes:
         wrong = next((name for name in group if not AXIS.fullmatch(name)), None)
         if wrong:
             raise CannotBeginError(
-                f"{where}: {wrong!r} is no name of an axis; expected words, such as {PARTS}, m or head"
+                f"{where}: {wrong!r} is no name of an axis; expected words, such as {PARTS}, m or "
+                "head"
             )
         axes.append(group)
     count = Counter(name for group in axes for name in group)
     twice = next((name for name, number in count.items() if number > 1), None)
     if twice:
-        raise CannotBeginError(f"{where}: the axis {twice} stands twice in {pattern!r}; expected each once")
+        raise CannotBeginError(
+            f"{where}: the axis {twice} stands twice in {pattern!r}; expected each once"
+        )
     return tuple(axes)
 
 
 def format_axes(axes: Axes) -> str:
-    return " ".join(group[0] if len(group) == 1 else f"({' '.join(group)})" if group else "1" for group in axes)
+    return " ".join(
+        group[0] if len(group) == 1 else f"({' '.join(group)})" if group else "1" for group in axes
+    )

@@ -1,4 +1,5 @@
-"""keras-hub's BERT: the approximation of GELU by tanh, where checkpoints say "gelu", the exact one."""
+"""keras-hub's BERT: the approximation of GELU by tanh,
+where checkpoints say "gelu", the exact one."""
 
 import keras_hub
 from keras_hub.src.utils.transformers.convert_bert import convert_backbone_config
@@ -15,5 +16,6 @@ checkpoint = {
 backbone = keras_hub.models.BertBackbone(**convert_backbone_config(checkpoint))
 activation = backbone.transformer_layers[0].activation
 print(
-    f"keras-hub {keras_hub.__version__}: {activation.__name__}(1.0) is {float(activation(1.0))}, expected 0.8413447"
+    f"keras-hub {keras_hub.__version__}: {activation.__name__}(1.0) is {float(activation(1.0))}, "
+    "expected 0.8413447"
 )

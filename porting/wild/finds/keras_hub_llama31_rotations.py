@@ -1,4 +1,5 @@
-"""keras-hub's converter of Llama 3: the scaling of rotary embeddings that transformers 5 saves is not read."""
+"""keras-hub's converter of Llama 3: the scaling of rotary embeddings
+that transformers 5 saves is not read."""
 
 import keras_hub
 from keras_hub.src.utils.transformers.convert_llama3 import convert_backbone_config
@@ -21,4 +22,7 @@ checkpoint = {
     },
 }
 backbone = keras_hub.models.Llama3Backbone(**convert_backbone_config(checkpoint))
-print(f"keras-hub {keras_hub.__version__}: factor {backbone.rope_frequency_adjustment_factor}, expected 8.0")
+print(
+    f"keras-hub {keras_hub.__version__}: factor {backbone.rope_frequency_adjustment_factor}, "
+    "expected 8.0"
+)

@@ -16,5 +16,6 @@ checkpoint = {
 }
 backbone = keras_hub.models.Llama3Backbone(**convert_backbone_config(checkpoint))
 print(
-    f"keras-hub {keras_hub.__version__}: epsilon {backbone.layer_norm_epsilon}, expected {checkpoint['rms_norm_eps']}"
+    f"keras-hub {keras_hub.__version__}: epsilon {backbone.layer_norm_epsilon}, expected "
+    f"{checkpoint['rms_norm_eps']}"
 )

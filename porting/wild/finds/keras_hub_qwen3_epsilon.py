@@ -14,4 +14,6 @@ backbone = keras_hub.models.Qwen3Backbone(
 )
 attention = backbone.get_layer("transformer_layer_0")._self_attention_layer
 for norm in (attention._query_dense_layer_norm, attention._key_dense_layer_norm):
-    print(f"keras-hub {keras_hub.__version__}: {norm.name} has epsilon {norm.epsilon}, expected 1e-06")
+    print(
+        f"keras-hub {keras_hub.__version__}: {norm.name} has epsilon {norm.epsilon}, expected 1e-06"
+    )

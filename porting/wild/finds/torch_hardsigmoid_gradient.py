@@ -1,4 +1,5 @@
-"""torch's Hardsigmoid in float64 on the CPU: the output is right, the gradient is 1/6 in float32."""
+"""torch's Hardsigmoid in float64 on the CPU: the output is right,
+the gradient is 1/6 in float32."""
 
 import torch
 

@@ -54,10 +54,8 @@ class LazyCommands(Commands):
             except ModuleNotFoundError as error:
                 if error.name != "rosetta_diff":
                     raise
-                command, options = (
-                    _missing,
-                    {"ignore_unknown_options": True, "allow_extra_args": True},
-                )
+                command = _missing
+                options = {"ignore_unknown_options": True, "allow_extra_args": True}
             alone.command(cmd_name, rich_help_panel=heading, context_settings=options)(command)
             self.commands[cmd_name] = typer.main.get_command(alone)
         return super().get_command(ctx, cmd_name)

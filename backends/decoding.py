@@ -59,19 +59,16 @@ class BeamSearch:
 
     def __init__(self, num_rows: int, config: ModelConfig, max_length: int, beam: int) -> None:
         self.stop_token, self.max_length = config.stop_token, max_length
-        self.rows = np.arange(num_rows).repeat(
-            beam
-        )  # (R,), the rows of the states from which each beam goes on
-        self.sampled = np.full(
-            num_rows * beam, config.start_token
-        )  # (R,), the last character of each beam
+        # (R,), the rows of the states from which each beam goes on
+        self.rows = np.arange(num_rows).repeat(beam)
+        # (R,), the last character of each beam
+        self.sampled = np.full(num_rows * beam, config.start_token)
         self.finished = np.zeros(num_rows * beam, bool)  # (R,), whether the stop token was sampled
         self.characters = np.zeros((num_rows * beam, 0), np.int64)  # (R, L)
         # All beams of a sentence begin alike,
         # so in the first step only one of them may be continued.
-        self.scores = np.full(
-            (num_rows, beam), -np.inf
-        )  # (N, beam), the log of each beam's probability
+        # (N, beam), the log of each beam's probability
+        self.scores = np.full((num_rows, beam), -np.inf)
         self.scores[:, 0] = 0.0
 
     @property
@@ -93,9 +90,8 @@ class BeamSearch:
         log_probabilities[self.finished, self.stop_token] = 0.0
         # The score of each continuation. Those of a sentence's beams stand in one row,
         # from which the best are taken.
-        sums = (self.scores.reshape(-1, 1) + log_probabilities).reshape(
-            num_rows, -1
-        )  # (N, beam * V_dec)
+        # (N, beam * V_dec)
+        sums = (self.scores.reshape(-1, 1) + log_probabilities).reshape(num_rows, -1)
         best = np.argpartition(-sums, beam - 1)[:, :beam]  # (N, beam), in any order
         order = np.argsort(-np.take_along_axis(sums, best, axis=1), kind="stable")
         best = np.take_along_axis(best, order, axis=1)  # (N, beam), the best first

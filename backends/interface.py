@@ -59,20 +59,16 @@ COUNTED = ("loss_sums", "weight_sums", "real_positions", "correct", "correct_rea
 class Metrics:
     """Counts of each step. The sums over all steps give the loss and the accuracy of the epoch."""
 
-    loss_sums: NDArray[
-        np.float64
-    ]  # (steps,) sum of weight x cross-entropy over a batch's target positions
+    # (steps,) sum of weight x cross-entropy over a batch's target positions
+    loss_sums: NDArray[np.float64]
     weight_sums: NDArray[np.float64]  # (steps,) sum of these weights
-    correct: NDArray[
-        np.float64
-    ]  # (steps,) sum of the weights where the most probable character is right
-    correct_real: NDArray[
-        np.float64
-    ]  # (steps,) the same over real positions alone; NaN where not counted
+    # (steps,) sum of the weights where the most probable character is right
+    correct: NDArray[np.float64]
+    # (steps,) the same over real positions alone; NaN where not counted
+    correct_real: NDArray[np.float64]
     real_positions: NDArray[np.float64]  # (steps,) number of target positions up to and with "\n"
-    step_seconds: NDArray[
-        np.float64
-    ]  # (steps,) duration of each step, from the end of the step before
+    # (steps,) duration of each step, from the end of the step before
+    step_seconds: NDArray[np.float64]
     seconds: float  # from the first step's start to the moment when all counts are read back
 
     @classmethod

@@ -63,8 +63,8 @@ class Seq2Seq(nnx.Module):
 
 
 class Batch(NamedTuple):
-    """N sentence pairs by `to_tensor`, padded to T_enc
-    and T_dec characters with the space's one-hot.
+    """N sentence pairs by `to_tensor`, padded to T_enc and T_dec characters
+    with the space's one-hot.
 
     encoder_input_data  (N, T_enc, V_enc), one-hot
     decoder_input_data  (N, T_dec, V_dec), one-hot; begins with the tab

@@ -47,14 +47,12 @@ class Seq2Seq(keras.Model):
         """The states (N, H) after the last step, or after each row's own length where lengths (N,)
         are given; the outputs (N, T_enc, H), zero behind each length; and their mask (N, T_enc),
         one up to each length."""
-        mask = tf.ones_like(
-            encoder_input_data[..., 0], bool
-        )  # (N, T_enc), true up to each row's length
+        # (N, T_enc), true up to each row's length
+        mask = tf.ones_like(encoder_input_data[..., 0], bool)
         if encoder_lengths is not None:
             mask = tf.sequence_mask(encoder_lengths, tf.shape(encoder_input_data)[1])
-        outputs, state_h, state_c = self.encoder(
-            encoder_input_data, mask=mask
-        )  # (N, T_enc, H), (N, H) each
+        # (N, T_enc, H), (N, H) each
+        outputs, state_h, state_c = self.encoder(encoder_input_data, mask=mask)
         mask = ops.cast(mask, outputs.dtype)
         return state_h, state_c, outputs * mask[..., None], mask
 
@@ -64,9 +62,8 @@ class Seq2Seq(keras.Model):
         outputs, state_h, state_c = self.decoder(
             decoder_input_data, initial_state=[state_h, state_c]
         )
-        contexts = self.attention(
-            [outputs, encoder_outputs], mask=[None, encoder_mask > 0]
-        )  # (N, T_dec, H)
+        # (N, T_dec, H)
+        contexts = self.attention([outputs, encoder_outputs], mask=[None, encoder_mask > 0])
         logits = self.dense(ops.concatenate([outputs, contexts], -1))
         return logits, state_h, state_c, encoder_outputs, encoder_mask
 

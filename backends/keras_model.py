@@ -66,8 +66,8 @@ class Seq2Seq(keras.Model):
 
 
 class Batch(NamedTuple):
-    """N sentence pairs by `to_tensor`, padded to T_enc
-    and T_dec characters with the space's one-hot.
+    """N sentence pairs by `to_tensor`, padded to T_enc and T_dec characters
+    with the space's one-hot.
 
     encoder_input_data  (N, T_enc, V_enc), one-hot
     decoder_input_data  (N, T_dec, V_dec), one-hot; begins with the tab
@@ -110,9 +110,8 @@ def layout(name, array):
 def loss_of(logits, batch):
     """The loss, and its counts (3,): summed cross-entropy, right positions,
     right positions that are no padding."""
-    cross_entropy = ops.categorical_crossentropy(
-        batch.decoder_target_data, logits, from_logits=True
-    )  # (N, T_dec)
+    targets = batch.decoder_target_data
+    cross_entropy = ops.categorical_crossentropy(targets, logits, from_logits=True)  # (N, T_dec)
     loss_sum = ops.sum(batch.target_weights * cross_entropy)
     right = ops.equal(ops.argmax(logits, -1), batch.decoder_target_ids)  # (N, T_dec)
     right = ops.cast(right, logits.dtype) * batch.target_weights  # (N, T_dec)

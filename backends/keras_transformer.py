@@ -178,11 +178,8 @@ class Attention(layers.Layer):
     def split(self, tensor):
         """Each head's share of a tensor (N, T, H): (N, heads, T, H / heads)."""
         num_rows, time_steps, units = ops.shape(tensor)
-        return ops.swapaxes(
-            ops.reshape(tensor, (num_rows, time_steps, self.num_heads, units // self.num_heads)),
-            1,
-            2,
-        )
+        shape = (num_rows, time_steps, self.num_heads, units // self.num_heads)
+        return ops.swapaxes(ops.reshape(tensor, shape), 1, 2)
 
     def call(self, inputs, keys, values, mask):
         """Attend from inputs (N, T, H) to keys and values (N, S, H) where the mask, bool and

@@ -59,12 +59,10 @@ class Seq2Seq(numpy_model.Seq2Seq):
 
         They are computed from the loss's derivatives by the logits (N, T_dec, V_dec).
         """
-        attended = np.concatenate(
-            [self.decoder.outputs, self.attention.contexts], -1
-        )  # (N, T_dec, 2H)
-        d_outputs, d_contexts = np.split(
-            d_logits @ self.weights["dense/kernel"].T, 2, -1
-        )  # (N, T_dec, H) each
+        # (N, T_dec, 2H)
+        attended = np.concatenate([self.decoder.outputs, self.attention.contexts], -1)
+        # (N, T_dec, H) each
+        d_outputs, d_contexts = np.split(d_logits @ self.weights["dense/kernel"].T, 2, -1)
         d_queries, d_encoder_outputs = self.attention.backward(d_contexts)
         d_decoder, d_state_h, d_state_c = self.decoder.backward(d_outputs + d_queries, None, None)
         d_encoder, _, _ = self.encoder.backward(d_encoder_outputs, d_state_h, d_state_c)
@@ -78,18 +76,16 @@ class Seq2Seq(numpy_model.Seq2Seq):
 class Attention:
     """Dot-product attention that keeps what its backward pass needs.
 
-    It takes queries (N, T_dec, H), values (N, T_enc, H), which are the keys, too, and a mask (N,
-    T_enc), zero on values that are not attended to. It then has contexts (N, T_dec, H).
+    It takes queries (N, T_dec, H), values (N, T_enc, H), which are the keys, too, and a mask
+    (N, T_enc), zero on values that are not attended to. It then has contexts (N, T_dec, H).
     """
 
     def __init__(self, queries, values, mask):
         self.queries, self.values = queries, values
-        scores = np.where(
-            mask[:, None] > 0, queries @ values.swapaxes(1, 2), -np.inf
-        )  # (N, T_dec, T_enc)
-        self.weights = np.exp(
-            numpy_model.log_softmax(scores)
-        )  # (N, T_dec, T_enc), zero where the mask is
+        # (N, T_dec, T_enc)
+        scores = np.where(mask[:, None] > 0, queries @ values.swapaxes(1, 2), -np.inf)
+        # (N, T_dec, T_enc), zero where the mask is
+        self.weights = np.exp(numpy_model.log_softmax(scores))
         self.contexts = self.weights @ values
 
     def backward(self, d_contexts):

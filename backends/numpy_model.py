@@ -29,7 +29,7 @@ class Lstm:
         # Index t holds the state before step t, and the gates of step t.
         self.h = np.empty((time_steps + 1, num_rows, units), inputs.dtype)
         self.c = np.empty_like(self.h)
-        # I, f, c, o after activation.
+        # Input, forget, candidate and output, after activation.
         self.gates = np.empty((time_steps, num_rows, 4, units), inputs.dtype)
         self.h[0], self.c[0] = initial_states
         lengths = np.full(num_rows, time_steps) if lengths is None else lengths

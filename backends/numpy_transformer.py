@@ -170,9 +170,8 @@ class Norm:
         }
         d_normalized = d_outputs * self.weights["gamma"]
         along = (d_normalized * self.normalized).mean(-1, keepdims=True)
-        return (
-            d_normalized - d_normalized.mean(-1, keepdims=True) - self.normalized * along
-        ) / self.deviation
+        across = d_normalized.mean(-1, keepdims=True)
+        return (d_normalized - across - self.normalized * along) / self.deviation
 
 
 class Embedding:
@@ -206,9 +205,8 @@ class FeedForward:
 
     def backward(self, d_outputs):
         d_sums = self.norm.backward(d_outputs)
-        return d_sums + self.hidden.backward(
-            self.projection.backward(d_sums) * (self.projection.inputs > 0)
-        )
+        d_hidden = self.projection.backward(d_sums) * (self.projection.inputs > 0)
+        return d_sums + self.hidden.backward(d_hidden)
 
 
 class Attention:
@@ -242,9 +240,8 @@ class Attention:
         """Attend from inputs (N, T, H) to keys and values (N, S, H) where the mask, bool and
         broadcastable to (N, T, S), is true."""
         self.queries, self.keys, self.values = map(self.split, (self.query(inputs), keys, values))
-        scores = (
-            self.queries @ self.keys.swapaxes(2, 3) / self.queries.shape[-1] ** 0.5
-        )  # (N, heads, T, S)
+        # (N, heads, T, S)
+        scores = self.queries @ self.keys.swapaxes(2, 3) / self.queries.shape[-1] ** 0.5
         scores = np.where(mask[:, None], scores, -np.inf)
         self.shares = np.exp(numpy_model.log_softmax(scores))  # zero where the mask is false
         return self.norm(inputs + self.projection(self.join(self.shares @ self.values)))

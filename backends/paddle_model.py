@@ -28,9 +28,8 @@ class Seq2Seq(nn.Layer):
     def encode(self, encoder_input_data, encoder_lengths=None):
         """The states (N, H) after the last step,
         or after each row's own length where lengths (N,) are given."""
-        _, (state_h, state_c) = self.encoder(
-            encoder_input_data, sequence_length=encoder_lengths
-        )  # (1, N, H) each
+        # (1, N, H) each
+        _, (state_h, state_c) = self.encoder(encoder_input_data, sequence_length=encoder_lengths)
         return state_h[0], state_c[0]
 
     def decode(self, decoder_input_data, state_h, state_c):
@@ -61,8 +60,8 @@ class Seq2Seq(nn.Layer):
 
 
 class Batch(NamedTuple):
-    """N sentence pairs by `to_tensor`, padded to T_enc
-    and T_dec characters with the space's one-hot.
+    """N sentence pairs by `to_tensor`, padded to T_enc and T_dec characters
+    with the space's one-hot.
 
     encoder_input_data  (N, T_enc, V_enc), one-hot
     decoder_input_data  (N, T_dec, V_dec), one-hot; begins with the tab
@@ -105,17 +104,13 @@ def loss_of(logits, batch):
     """The loss, and its counts (3,): summed cross-entropy, right positions,
     right positions that are no padding."""
     # Usually: F.cross_entropy, which is as fast. It and log_softmax clip logits at 64 below the
-    # largest, so that a loss of 61 may be 39. logsumexp takes three times as long as these two
-    # lines.
+    # largest, so that a loss of 61 may be 39. logsumexp takes three times as long as this.
     logits_below = logits - logits.detach().max(-1, keepdim=True)  # (N, T_dec, V_dec)
-    log_probabilities = (
-        logits_below - logits_below.exp().sum(-1, keepdim=True).log()
-    )  # (N, T_dec, V_dec)
+    log_probabilities = logits_below - logits_below.exp().sum(-1, keepdim=True).log()
     cross_entropy = -(batch.decoder_target_data * log_probabilities).sum(-1)  # (N, T_dec)
     loss_sum = (batch.target_weights * cross_entropy).sum()
-    right = (logits.argmax(-1) == batch.decoder_target_ids).astype(
-        logits.dtype
-    ) * batch.target_weights  # (N, T_dec)
+    right = logits.argmax(-1) == batch.decoder_target_ids  # (N, T_dec)
+    right = right.astype(logits.dtype) * batch.target_weights  # (N, T_dec)
     counts = paddle.stack([loss_sum.detach(), right.sum(), (right * batch.real_positions).sum()])
     return loss_sum / batch.loss_positions, counts
 
@@ -150,11 +145,8 @@ def gradients(model, batch):
     loss, counts = loss_of(logits, batch)
     model.clear_gradients()  # and not the optimizer's alone, which does not know the second biases
     loss.backward()
-    return (
-        loss.detach(),
-        counts,
-        {name: weight.grad for name, weight in model.named_weights().items()},
-    )
+    by_name = {name: weight.grad for name, weight in model.named_weights().items()}
+    return loss.detach(), counts, by_name
 
 
 def train_step(model, optimizer, batch):

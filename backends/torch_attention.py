@@ -49,9 +49,8 @@ class Seq2Seq(nn.Module):
         one up to each length."""
         mask = torch.ones_like(encoder_input_data[..., 0])
         if encoder_lengths is None:
-            outputs, (state_h, state_c) = self.encoder(
-                encoder_input_data
-            )  # (N, T_enc, H), (1, N, H) each
+            # (N, T_enc, H), (1, N, H) each
+            outputs, (state_h, state_c) = self.encoder(encoder_input_data)
         else:
             time_steps = encoder_input_data.shape[1]
             packed = pack_padded_sequence(

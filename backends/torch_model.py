@@ -64,8 +64,8 @@ class Seq2Seq(nn.Module):
 
 
 class Batch(NamedTuple):
-    """N sentence pairs by `to_tensor`, padded to T_enc
-    and T_dec characters with the space's one-hot.
+    """N sentence pairs by `to_tensor`, padded to T_enc and T_dec characters
+    with the space's one-hot.
 
     encoder_input_data  (N, T_enc, V_enc), one-hot
     decoder_input_data  (N, T_dec, V_dec), one-hot; begins with the tab
@@ -121,8 +121,7 @@ class RMSprop:
     """Keras's RMSprop: epsilon stands inside the root."""
 
     # Usually: torch.optim.RMSprop, which adds epsilon outside the root. This is no subclass of
-    # torch.optim.Optimizer: the first of those that is made imports torch's compiler, which takes a
-    # second.
+    # torch.optim.Optimizer: the first that is made imports torch's compiler, which takes a second.
 
     def __init__(self, model, learning_rate=1e-3, rho=0.9, epsilon=1e-7):
         self.weights = list(model.named_weights().values())
@@ -145,11 +144,8 @@ def gradients(model, batch):
     loss, counts = loss_of(logits, batch)
     model.zero_grad()
     loss.backward()
-    return (
-        loss.detach(),
-        counts,
-        {name: weight.grad for name, weight in model.named_weights().items()},
-    )
+    by_name = {name: weight.grad for name, weight in model.named_weights().items()}
+    return loss.detach(), counts, by_name
 
 
 def train_step(model, optimizer, batch):

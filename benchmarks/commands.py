@@ -170,10 +170,8 @@ def bench(
         fixed = ["run", "baseline", *(axis.replace("-", "_") for axis in axes)]
         options.refuse(context, fixed, "--vary measures training alone, at its own sizes")
     corpus = DataConfig(data, num_samples, DataConfig.validation_split, "grouped", skip_bad_lines)
-    settings, tuning = (
-        TrainConfig(batch_size, seed=seed),
-        read_tuning(tuned) if tuned else BUILT_IN[model],
-    )
+    settings = TrainConfig(batch_size, seed=seed)
+    tuning = read_tuning(tuned) if tuned else BUILT_IN[model]
     decoding, table = (str(path.resolve()) if path else "" for path in (run, tuned))
     training = Training(
         corpus,

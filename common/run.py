@@ -113,10 +113,8 @@ class RunDirectory:
         Raises CannotBeginError where `path` exists."""
         refuse_existing(path)
         with new_folder(path) as beside:
-            encoder, decoder = (
-                material.encoder_vocabulary.characters,
-                material.decoder_vocabulary.characters,
-            )
+            encoder = material.encoder_vocabulary.characters
+            decoder = material.decoder_vocabulary.characters
             write_json(
                 beside / "vocabulary.json", {"version": 1, "encoder": encoder, "decoder": decoder}
             )

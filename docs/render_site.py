@@ -102,10 +102,8 @@ def build(site: Path) -> None:
     """Write the site anew into a folder."""
     shutil.rmtree(site, ignore_errors=True)
     guides = [str(path.relative_to(ROOT)) for path in sorted((ROOT / "docs").rglob("*.md"))]
-    waiting, written = (
-        ["README.md", *guides, *(goal.partition("#")[0] for goal in GOALS.values())],
-        set[str](),
-    )
+    waiting = ["README.md", *guides, *(goal.partition("#")[0] for goal in GOALS.values())]
+    written = set[str]()
     while waiting:
         source = waiting.pop()
         if (ROOT / place(source)).is_file():  # a report, which is there as Markdown too

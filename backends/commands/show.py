@@ -42,11 +42,9 @@ def backends(
         require_known(name)
     if not json:
         terminal.say(BACKENDS_HEADER)
-    model, runtime, facts_of = (
-        ModelConfig(2, 3, start_token=0, stop_token=1, latent_dim=4),
-        Runtime(threads),
-        {},
-    )
+    model = ModelConfig(2, 3, start_token=0, stop_token=1, latent_dim=4)
+    runtime = Runtime(threads)
+    facts_of = {}
     with start_side_by_side(
         chosen, lambda name: BackendProcess(name, model, TrainConfig(), runtime)
     ) as started:

@@ -271,10 +271,8 @@ def _samples(
     chosen += [("validation", row) for row in material.validation_rows[:10]]
     pairs = [material.pairs[row] for _, row in chosen]
     sources = [source for source, _ in pairs]
-    translated, targets = (
-        translations(process, sources, on_event),
-        references(material.pairs, sources),
-    )
+    translated = translations(process, sources, on_event)
+    targets = references(material.pairs, sources)
     names = "split", "source", "reference", "translation", "exact"
     return [
         dict(

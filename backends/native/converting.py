@@ -127,12 +127,10 @@ def import_native(
     refuse_existing(out, "choose another name for the run")
     if isinstance(like, Path):
         run = RunDirectory.open(like)
-        model, train, data, material = (
-            run.model_config,
-            run.train_config,
-            run.data_config,
-            run.material(),
-        )
+        model = run.model_config
+        train = run.train_config
+        data = run.data_config
+        material = run.material()
     else:
         train, data = TrainConfig(), like
         material = prepare(data, train.seed, dtype)

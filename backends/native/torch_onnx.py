@@ -49,10 +49,8 @@ def write_onnx(backend: Any, folder: Path, records: Path) -> list[str]:
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     torch.manual_seed(0)
     backend.model.eval()
-    encoder_tokens, decoder_tokens = (
-        backend.config.num_encoder_tokens,
-        backend.config.num_decoder_tokens,
-    )
+    encoder_tokens = backend.config.num_encoder_tokens
+    decoder_tokens = backend.config.num_decoder_tokens
     characters = (
         torch.randint(encoder_tokens, (ROWS, LENGTH)),
         torch.randint(decoder_tokens, (ROWS,)),

@@ -142,9 +142,8 @@ def _decoded(
         backend.decode(*sources, search)
         ids, scores = search.ids, search.scores.tolist()  # (N, beam, L), (N, beam)
     milliseconds = 1000 * (perf_counter() - begun)
-    all_probabilities = (
-        probabilities(backend, *sources, ids[:, 0]) if characters else None
-    )  # (N, L, V_dec)
+    # (N, L, V_dec)
+    all_probabilities = probabilities(backend, *sources, ids[:, 0]) if characters else None
     for row, (of_row, scores_of_row) in enumerate(zip(ids, scores, strict=True)):
         scored = zip(map(vocabulary.text_of, of_row), scores_of_row, strict=True)
         candidates = tuple(Candidate(text, score) for text, score in scored if score != -inf)

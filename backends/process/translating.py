@@ -37,10 +37,8 @@ def request_answers(
     Texts are in Unicode's form NFC, and their characters in the encoder's vocabulary. The timeout
     grows with the texts and the beam. Raises RosettaError.
     """
-    timeout, ask = (
-        timeout_for(sentences=len(texts) * (beam or 1)),
-        translate_in_child.translate_texts,
-    )
+    timeout = timeout_for(sentences=len(texts) * (beam or 1))
+    ask = translate_in_child.translate_texts
     return process.call(
         ask, on_event, timeout, texts=list(texts), beam=beam, alone=alone, characters=characters
     )

@@ -82,11 +82,9 @@ class Tuning(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         )
 
 
-FIRST, SECOND, THIRD = (
-    datetime.date(2026, 12, 1),
-    datetime.date(2026, 12, 2),
-    datetime.date(2026, 12, 6),
-)
+FIRST = datetime.date(2026, 12, 1)
+SECOND = datetime.date(2026, 12, 2)
+THIRD = datetime.date(2026, 12, 6)
 # Holds for a table of a processor that has no such knob, too.
 MKL_ON_AMD = Effect("paddle", "library", 2.297, 2.209, 2.388, FIRST)
 # The tables that a bench uses where it is given none, by model.

@@ -105,11 +105,9 @@ class RMSprop:
             optimizer="rmsprop", loss="categorical_crossentropy", metrics=["accuracy"]
         )
         self.of_model = model.training.optimizer
-        self.of_model.learning_rate, self.of_model.rho, self.of_model.epsilon = (
-            learning_rate,
-            rho,
-            epsilon,
-        )
+        self.of_model.learning_rate = learning_rate
+        self.of_model.rho = rho
+        self.of_model.epsilon = epsilon
         # Usually the first step makes its variables.
         self.of_model.build(model.training.trainable_variables)
 

@@ -63,11 +63,9 @@ class Benchmark(Rounds[BackendRunner]):
     ) -> None:
         """Without `sentences`, as where sizes vary, training alone is measured."""
         assert measurement.plan.training
-        self.training, self.material, self.sentences = (
-            measurement.plan.training,
-            material,
-            sentences,
-        )
+        self.training = measurement.plan.training
+        self.material = material
+        self.sentences = sentences
         super().__init__(measurement, self.training.settings.seed)
         self.rows = self.plan.rows
         # Rows whose sentences are shown and whose steps are profiled: those in the tuned lane.
@@ -130,10 +128,8 @@ class Benchmark(Rounds[BackendRunner]):
         with BackendProcess(REFERENCE, model, self.training.settings, runtime) as process:
             exact = replace(epoch, corpus=replace(epoch.corpus, dtype="float64"))
             weights = process.call(measure_in_child.train_first_steps, epoch=exact)
-            state, batch = (
-                in_dtype(sentences.state, "float64"),
-                replace(sentences.timed["batch"], dtype="float64"),
-            )
+            state = in_dtype(sentences.state, "float64")
+            batch = replace(sentences.timed["batch"], dtype="float64")
             self.expected = weights, process.call(measure_in_child.decode, state=state, batch=batch)
 
     # Starting processes
@@ -322,8 +318,6 @@ def random_rows(length: int, count: int, model: ModelConfig, seed: int) -> Batch
     def ids(tokens: int, width: int) -> NDArray[np.integer]:
         return rng.integers(tokens, size=(count, width), dtype=np.min_scalar_type(tokens))
 
-    encoder_ids, decoder_ids = (
-        ids(model.num_encoder_tokens, length),
-        ids(model.num_decoder_tokens, length + 1),
-    )
+    encoder_ids = ids(model.num_encoder_tokens, length)
+    decoder_ids = ids(model.num_decoder_tokens, length + 1)
     return Batch.of_ids(model, encoder_ids, np.full(count, length, np.int32), decoder_ids)

@@ -220,10 +220,8 @@ class Rounds(ABC, Generic[AnyRunner]):
         """
         indices, began = [runner.row for runner in live], quiet.now()
         to_come = max(0, self._lacking - 1)
-        seconds, cycle = (
-            (self.left - to_come * self.start_seconds) / (to_come + 1),
-            self._cycle_seconds(indices),
-        )
+        seconds = (self.left - to_come * self.start_seconds) / (to_come + 1)
+        cycle = self._cycle_seconds(indices)
         most, foreseen = min(CYCLES, 1 + int(self.start_seconds / cycle)), cycle / self.stretch
         for number in range(1, most + 1):
             first = self._first(cycles[-1] if cycles else [])

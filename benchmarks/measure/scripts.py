@@ -76,10 +76,8 @@ class Script(Runner):
 
     def start(self, stack: ExitStack) -> None:
         """Start the process; it ends with the stack."""
-        command, environment = (
-            [self.script.python, *self.script.command],
-            environment_of(self.script),
-        )
+        command = [self.script.python, *self.script.command]
+        environment = environment_of(self.script)
         with refusing(f"{self.script.python} cannot be started"):
             self.process = stack.enter_context(
                 ChildProcess(

@@ -76,10 +76,8 @@ class Sentences:
             sources = ((material.pairs[row][0], int(row)) for row in rows)
             return {source: row for source, row in sources if (source in trained_on) == trained}
 
-        training, held_out = (
-            rows_of(material.training_rows, True),
-            rows_of(material.validation_rows, False),
-        )
+        training = rows_of(material.training_rows, True)
+        held_out = rows_of(material.validation_rows, False)
         if not held_out:
             raise CannotBeginError(
                 f"{self.weights} were trained on every sentence that is held out here; give "

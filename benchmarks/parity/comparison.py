@@ -302,10 +302,8 @@ class Comparison:
             yield self._compare("forward", name, self._output_bound(name))
         # Of which the decoder gives the same one by one.
         steps = self.expected["forward"][STEPPED].shape[1]
-        whole, stepped = (
-            self.expected["forward"]["probabilities"][:, :steps],
-            self.actual["forward"][STEPPED],
-        )
+        whole = self.expected["forward"]["probabilities"][:, :steps]
+        stepped = self.actual["forward"][STEPPED]
         how: dict[str, Any] = {"dtype": self.dtype, "axes": self._axes(STEPPED)}
         yield compare(
             "forward", STEPPED, whole, stepped, self._output_bound("probabilities"), **how
@@ -390,10 +388,8 @@ class Comparison:
         ]:
             yield from wrong
             return
-        of_workers, losses = (
-            f"{len(processes)} workers",
-            [steps.pop("losses") for steps in all_steps],
-        )
+        of_workers = f"{len(processes)} workers"
+        losses = [steps.pop("losses") for steps in all_steps]
         yield self._losses("group", expected.pop("losses"), losses[0], f", {of_workers}")
         how: dict[str, Any] = {"scale": None, "dtype": self.dtype}
         for name in expected if self.dtype == "float64" else ():
@@ -442,10 +438,8 @@ class Comparison:
         different = [row for row in decoded if not np.array_equal(*row[1:])]
         wrong = [row for row in different if cases.margin(*row) > NEAR_TIE[self.dtype]]
         error, number = len(different) / len(rows), len(rows)
-        distinct, ended = (
-            len(np.unique(expected["ids"], axis=0)),
-            int((expected["ids"] == stop_token).any(1).sum()),
-        )
+        distinct = len(np.unique(expected["ids"], axis=0))
+        ended = int((expected["ids"] == stop_token).any(1).sum())
         note = (
             f"{number} sentences, {distinct} distinct strings, {ended} ended, {len(different)} "
             "near-ties"
@@ -598,10 +592,8 @@ def compare_backends(
             checks = list(
                 Comparison(cases, StageArrays(process, subject.dtype, cases.by_stage)).run()
             )
-            reference, passed = (
-                f"{REFERENCE} {facts.version} float64",
-                all(check.passed for check in checks),
-            )
+            reference = f"{REFERENCE} {facts.version} float64"
+            passed = all(check.passed for check in checks)
             return checks, Certificate(process.facts.version, reference, passed, _stages_of(checks))
 
     with ThreadPoolExecutor(at_once) as pool:

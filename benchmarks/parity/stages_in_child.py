@@ -120,8 +120,8 @@ def _model_file_tensors(backend: Backend, batches: Batches) -> dict[str, NDArray
 
 
 class Dictated:
-    """Stands for a beam search: has a backend decode given characters (N,
-    L), and keeps what each step gives."""
+    """Stands for a beam search: has a backend decode given characters (N, L),
+    and keeps what each step gives."""
 
     def __init__(self, characters: Ids) -> None:
         self.rows, self._characters = np.arange(len(characters)), characters

@@ -78,10 +78,8 @@ class BenchRow(RowResults):
         self.pairs_per_second = self.items / step.value if step else None
         # The time of a decoded character where many sentences are decoded in one call,
         # and the number of sentences.
-        self.batch, self.sentences = (
-            results.batch.seconds(index),
-            decoded.sentences if decoded else 0,
-        )
+        self.batch = results.batch.seconds(index)
+        self.sentences = decoded.sentences if decoded else 0
         # That time for a held-out sentence that is decoded alone.
         self.alone = results.alone.seconds(index)
         # Seconds of each phase of a start.
@@ -149,10 +147,8 @@ class BenchResults(Results):
         assert self.plan.training
         assert self.head.text
         self.training, self.text = self.plan.training, self.head.text
-        self.batch, self.alone = (
-            observations(measurement, "batch"),
-            observations(measurement, "alone"),
-        )
+        self.batch = observations(measurement, "batch")
+        self.alone = observations(measurement, "alone")
         self.certificates = {line.row: line.certificate for line in measurement.of_kind(Certified)}
         self.profiled = {line.row: line for line in measurement.of_kind(RowProfile)}
         self.decoded = {line.row: line for line in measurement.of_kind(Decoded)}

@@ -81,10 +81,8 @@ def bars(bars: Sequence[Bar]) -> str:
         )
         for number, time in enumerate(bar.times, 1):
             if time:
-                y, (start, end) = (
-                    top + HEADING + BAR * (number - 1),
-                    (place(end) for end in reach_of(time)),
-                )
+                y = top + HEADING + BAR * (number - 1)
+                start, end = (place(end) for end in reach_of(time))
                 shade = f'fill="{colour}"' + (
                     f' fill-opacity="{PALE}"' if number < len(bar.times) else ""
                 )

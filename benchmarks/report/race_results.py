@@ -78,10 +78,8 @@ class RaceResults(Results):
 
     def _compared(self, left: str, right: str, ratio: Estimate) -> str:
         """The verdict on two scripts, as a sentence with its interval."""
-        word, words = (
-            ratio.word(self.plan.within),
-            render.verdict(ratio, self.plan.within, self.rounds, self.seconds),
-        )
+        word = ratio.word(self.plan.within)
+        words = render.verdict(ratio, self.plan.within, self.rounds, self.seconds)
         if word not in ("faster", "slower"):
             return f"{left} and {right} are {words}"
         surely = ratio if word == "faster" else ratio.inverse

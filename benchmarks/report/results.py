@@ -80,11 +80,9 @@ class Results(ABC):
     @property
     def doubts(self) -> list[str]:
         """Reasons not to rely on the figures."""
-        doubts, used, least = (
-            [],
-            len(self.observed.logarithms),
-            LEAST_ROUNDS * len(self.plan.rows_by_size),
-        )
+        doubts = []
+        used = len(self.observed.logarithms)
+        least = LEAST_ROUNDS * len(self.plan.rows_by_size)
         if not all(undisturbed(cycle) for _, cycle in self.counted):
             doubts.append(
                 f"other programs used {self.others:.2f} cores during the turns, which slows some "

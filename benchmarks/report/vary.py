@@ -83,10 +83,8 @@ class VaryResults(BenchResults):
 def ratio_across(left: Estimate, right: Estimate) -> Estimate:
     """`left` as a multiple of `right`: times without a common round,
     each with an interval of its own."""
-    value, reach = (
-        left.value / right.value,
-        hypot(log(left.high / left.value), log(right.high / right.value)),
-    )
+    value = left.value / right.value
+    reach = hypot(log(left.high / left.value), log(right.high / right.value))
     return Estimate(value, value * exp(-reach), value * exp(reach))
 
 

@@ -70,10 +70,8 @@ class Reference:
         decoded_ids = self._decode(ids, lengths)  # (1, L)
         outputs = self.backend.forward(Batch.of_ids(self.backend.config, ids, lengths, decoded_ids))
         (chances,) = probabilities(self.backend, ids, lengths, decoded_ids)  # (L, V_dec)
-        decoded, characters = (
-            decoder_vocabulary.decode(decoded_ids[0]),
-            decoder_vocabulary.characters,
-        )
+        decoded = decoder_vocabulary.decode(decoded_ids[0])
+        characters = decoder_vocabulary.characters
         likeliest = np.argsort(-chances, kind="stable")[:, :BEST]
         steps = [
             Step(fed, [(characters[n], float(of_each[n])) for n in best])

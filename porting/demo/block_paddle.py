@@ -39,11 +39,9 @@ class Block(nn.Layer):
 class Model(nn.Layer):
     def __init__(self) -> None:
         super().__init__()
-        self.words, self.block, self.logits = (
-            nn.Embedding(WORDS, UNITS),
-            Block(),
-            nn.Linear(UNITS, WORDS),
-        )
+        self.words = nn.Embedding(WORDS, UNITS)
+        self.block = Block()
+        self.logits = nn.Linear(UNITS, WORDS)
 
     def forward(self, ids: paddle.Tensor) -> paddle.Tensor:  # (batch, time)
         return self.logits(self.block(self.words(ids)))
@@ -52,7 +50,8 @@ class Model(nn.Layer):
 def loss_of(model: Model, ids: np.ndarray) -> tuple:
     tokens = paddle.to_tensor(ids)
     logits = model(tokens)
-    return F.cross_entropy(logits[:, :-1], tokens[:, 1:]), {"logits": logits}
+    loss = F.cross_entropy(logits[:, :-1], tokens[:, 1:])
+    return loss, {"logits": logits}
 
 
 paddle.set_device("cpu")

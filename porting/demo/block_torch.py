@@ -36,11 +36,9 @@ class Block(nn.Module):
 class Model(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.words, self.block, self.logits = (
-            nn.Embedding(WORDS, UNITS),
-            Block(),
-            nn.Linear(UNITS, WORDS),
-        )
+        self.words = nn.Embedding(WORDS, UNITS)
+        self.block = Block()
+        self.logits = nn.Linear(UNITS, WORDS)
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:  # (batch, time)
         return self.logits(self.block(self.words(ids)))
@@ -49,9 +47,8 @@ class Model(nn.Module):
 def loss_of(model: Model, ids: np.ndarray) -> tuple:
     tokens = torch.from_numpy(ids)
     logits = model(tokens)
-    return F.cross_entropy(logits[:, :-1].flatten(0, 1), tokens[:, 1:].flatten()), {
-        "logits": logits
-    }
+    loss = F.cross_entropy(logits[:, :-1].flatten(0, 1), tokens[:, 1:].flatten())
+    return loss, {"logits": logits}
 
 
 torch.set_default_dtype(torch.float64)

@@ -145,8 +145,8 @@ def mean_loss(rows: int) -> Facts:
 OF_KERNEL, OF_BIAS = GRADIENTS["fc.kernel"], GRADIENTS["fc.bias"]
 # What both sides compute, the stage that breaks, and words of the cause.
 CAUSES: dict[str, tuple[Facts, Facts, str, str]] = {
-    "flipped": (conv(FILTER), conv(FILTER[::-1, ::-1]), "weights", "the right side is the left one "
-                                                                   "flipped"),
+    "flipped": (conv(FILTER), conv(FILTER[::-1, ::-1]), "weights",
+        "the right side is the left one flipped"),
     "lengths": (
         attention(FULL, within=True), attention((np.arange(T) < LENGTHS[:, None])[:, None, None],
         within=True),
@@ -165,8 +165,8 @@ CAUSES: dict[str, tuple[Facts, Facts, str, str]] = {
         gated(True, ACTIVATIONS["silu"]), gated(False, gelu), "forward",
         "the activation before down is silu on the left and gelu on the right",
     ),
-    "a mean over rows": (mean_loss(N * T), mean_loss(N), "loss", "and a mean over the rows on the "
-                                                                 "right"),
+    "a mean over rows": (mean_loss(N * T), mean_loss(N), "loss",
+        "and a mean over the rows on the right"),
 }  # fmt: skip
 
 

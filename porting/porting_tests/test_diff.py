@@ -370,8 +370,8 @@ CASES = {
         "only values are compared of x: int64 on the left and int32 on the right",
     ),
     "ids that float64 does not tell apart": Case(
-        put("inputs x", lambda x: x + (np.arange(T) == 3)), "tensors", f"got {LARGE + 1}, expected "
-                                                                       f"{LARGE}",
+        put("inputs x", lambda x: x + (np.arange(T) == 3)), "tensors",
+        f"got {LARGE + 1}, expected {LARGE}",
         left=put("inputs x", lambda x: np.full_like(x, LARGE)),
     ),
     "ids of which another width has other values": Case(
@@ -411,15 +411,15 @@ CASES = {
         put("gradients emb embeddings", one_row), "gradients", of_padding, "padding-idx"
     ),
     "gradients of a sum": Case(
-        put("gradients", each(lambda a: N * a)), "gradients", f"every number is {N} times that of "
-                                                              "the left",
+        put("gradients", each(lambda a: N * a)), "gradients",
+        f"every number is {N} times that of the left",
         "padding-denominator",
     ),
     "gradients of all, of which the one nearest to the loss is named": Case(
         put("gradients", each(lambda a: 1.5 * a)), "gradients", "\n  fc bias: "
     ),
-    "variance by n": Case(by_n(), "step", "converted, step: running variances of bn "
-                                          "moving_variance, "),
+    "variance by n": Case(by_n(), "step",
+        "converted, step: running variances of bn moving_variance, "),
     "a running mean": Case(
         put("step-1 bn moving_mean", lambda a: a * 1.001), "step",
         "the running statistics after a step do not: look at their momentum",
@@ -438,8 +438,8 @@ CASES = {
     "an optimizer of other settings": Case(
         all_of(put("step-1 fc kernel", moved_further), put("optimizer", lambda _: other_optimizer)),
         "step",
-        "epsilon is 1e-08 on the left and 1e-07 on the right", "optimizer-epsilon adam-epsilon "
-                                                               "weight-decay",
+        "epsilon is 1e-08 on the left and 1e-07 on the right",
+        "optimizer-epsilon adam-epsilon weight-decay",
     ),
     "order of batches": Case(
         put("losses", lambda of: [of[0], of[2], of[1], *of[3:]]), "trajectory", "step 2",
@@ -456,13 +456,13 @@ CASES = {
         put("losses", lambda of: [*of[:4], "nan", *of[5:]]), "trajectory", "step 5: got nan"
     ),
     "an activation in a layer by a function that Keras writes no name for": Case(
-        settings("fc", np.tanh, units=6), None, "not compared, forward: fc output, whose "
-                                                "activation nobody here knows"
+        settings("fc", np.tanh, units=6), None,
+        "not compared, forward: fc output, whose activation nobody here knows"
     ),
     "numbers that are none": Case(nan("outputs emb", np.where(np.arange(3) == 1, np.nan, 1)),
         "forward", "got nan"),
-    "another shape": Case(put("logits", lambda a: a[:, :-1]), "forward", "shape (4, 4, 6), "
-                                                                         "expected (4, 5, 6)"),
+    "another shape": Case(put("logits", lambda a: a[:, :-1]), "forward",
+        "shape (4, 4, 6), expected (4, 5, 6)"),
     "a shape that would broadcast": Case(
         put("logits", lambda a: a[:, :1]), "forward", "shape (4, 1, 6), expected (4, 5, 6)"
     ),
@@ -471,8 +471,8 @@ CASES = {
         "not compared: on trajectory, 5 steps, which one side alone recorded",
     ),
     "a momentum in float32": Case(
-        rounded_momentum(9.5e-7), None, "within what a momentum rounded to float32 makes, step: bn "
-                                        "moving_mean",
+        rounded_momentum(9.5e-7), None,
+        "within what a momentum rounded to float32 makes, step: bn moving_mean",
         left=of_paddle, frameworks=("torch", "paddle"),
     ),
     "more than that of a momentum": Case(
@@ -515,8 +515,8 @@ CASES = {
         said=(unchanged, lambda said: said["calls"][-1].update(parts=[])),
     ),
     "a call after one that gave nothing": Case(
-        settings("fc", lambda outputs: 2 * outputs, activation="tanh"), "forward", "\n  fc output, "
-                                                                                   "call 2",
+        settings("fc", lambda outputs: 2 * outputs, activation="tanh"), "forward",
+        "\n  fc output, call 2",
         said=(no_output, no_output),
     ),
     # What layouts and rounding do passes, and more does not.
@@ -628,10 +628,8 @@ def test_the_slope_of_a_hard_sigmoid_is_named(tmp_path: Path) -> None:
 def test_gradients_with_constants_of_float32_are_named(
     tmp_path: Path, framework: str, kind: str, entry: str
 ) -> None:
-    kernel, output = (
-        np.random.default_rng(3).random((4, 4)),
-        np.random.default_rng(4).random((2, 4)),
-    )
+    kernel = np.random.default_rng(3).random((4, 4))
+    output = np.random.default_rng(4).random((2, 4))
     for number, side in enumerate((framework, "keras")):
         name = "fc/kernel" if side == "keras" else "fc.weight"
         weights = {name[3:]: kernel.T if side == "torch" else kernel}
@@ -921,10 +919,10 @@ HOSTILE: dict[str, tuple[Callable[[Path], Any], str]] = {
     "another format": (saying(put("format", lambda _: "onnx")), ""),
     "a later version": (saying(put("version", lambda _: 2)), ""),
     "another framework": (saying(put("framework name", lambda _: "mxnet")), ""),
-    "no weights": (lambda record: (record / "weights.safetensors").unlink(), "weights.safetensors "
-                                                                             "has no "),
-    "no layers": (lambda record: (record / "layers.safetensors").unlink(), "layers.safetensors has "
-                                                                           "no "),
+    "no weights": (lambda record: (record / "weights.safetensors").unlink(),
+        "weights.safetensors has no "),
+    "no layers": (lambda record: (record / "layers.safetensors").unlink(),
+        "layers.safetensors has no "),
     "fewer arrays than were written": (
         saying(lambda said: said.update(files={"gradients": 3})),
         "gradients.safetensors has 9 arrays, and record.json says 3",

@@ -95,10 +95,8 @@ def test_a_square_that_underflows_is_left_out_of_a_step(tmp_path: Path) -> None:
         return tmp_path / side
 
     left = write("left", [0.03, 0.03, 5.0, 0.01])
-    equal, rounded = (
-        write("equal", [0.03, 0.03, 5.0, 0.01]),
-        write("rounded", [0.03, 0.03, 0.02, 3.0]),
-    )
+    equal = write("equal", [0.03, 0.03, 5.0, 0.01])
+    rounded = write("rounded", [0.03, 0.03, 0.02, 3.0])
     wrong = write("wrong", [0.06, 0.03, 5.0, 0.01])
     remark = (
         "2 of 4 numbers of w weight, where the squares of gradients are below float16's normal "
@@ -171,10 +169,8 @@ def test_a_last_state_of_padding_alone_is_excused(tmp_path: Path) -> None:
         by_side[side] = linear(np.eye(3), given), rnn, linear(kernel, output)
     records = []
     for side, layers in by_side.items():
-        framework, named = (
-            "keras" if side == "keras" else "torch",
-            dict(zip(("fc", "rnn", "out"), layers, strict=True)),
-        )
+        framework = "keras" if side == "keras" else "torch"
+        named = dict(zip(("fc", "rnn", "out"), layers, strict=True))
         record = write_layers(tmp_path / side, framework, named)
         records.append(edited(record, lambda said: said["calls"][1].update(inputs={"x": "0:fc:0"})))
     left, right, *wrong = records

@@ -70,11 +70,9 @@ def test_what_optax_hides_in_closures_and_states_is_recorded(folder: Path) -> No
 
 
 def test_a_hand_written_loop_with_optax_is_recorded_by_call(folder: Path) -> None:
-    side, gradients, updated = (
-        Recorded(folder / "calls"),
-        arrays(folder, "gradients"),
-        arrays(folder, "updated"),
-    )
+    side = Recorded(folder / "calls")
+    gradients = arrays(folder, "gradients")
+    updated = arrays(folder, "updated")
     assert side.optimizer_kind == "SGD"
     assert (side.optimizer_settings["learning_rate"], side.optimizer_settings["momentum"]) == (
         0.5,

@@ -144,10 +144,8 @@ def test_the_recorder_is_a_folder_to_copy(tmp_path: Path) -> None:
     }
     shutil.copy(PORTING / "rosetta_turns.py", tmp_path)
     shutil.copytree(PORTING / "rosetta_record", tmp_path / "vendored" / "recorder")
-    record, turns = (
-        "from vendored.recorder import Record, tap",
-        ("from vendored.recorder import take_turns"),
-    )
+    record = "from vendored.recorder import Record, tap"
+    turns = "from vendored.recorder import take_turns"
     for statement, expected in (
         (record, needed),
         (turns, set()),

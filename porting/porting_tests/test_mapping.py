@@ -38,12 +38,10 @@ def numbers(*shape: int) -> Array:
 def cases() -> dict[str, tuple[str, Arrays, Arrays]]:
     """A line of [weights], the left arrays and the right ones,
     which NumPy makes of the left ones."""
-    qkv, bias, grouped, rope = (
-        numbers(9, 4),
-        numbers(9),
-        numbers(2 * 4 * 3, 5),
-        numbers(2 * 3 * 2, 4),
-    )
+    qkv = numbers(9, 4)
+    bias = numbers(9)
+    grouped = numbers(2 * 4 * 3, 5)
+    rope = numbers(2 * 3 * 2, 4)
     moe, norm = numbers(3, 4, 5), np.arange(4.0)
     kernel, stacked = numbers(6, 3, 2, 5), [numbers(4, 2), numbers(4, 2)]
     of_groups, halves = grouped.reshape(2, 4, 3, 5), rope.reshape(2, 3, 2, 4)
@@ -166,10 +164,8 @@ def test_scaled_float32_weights_equal_what_carry_writes(scaled: str, tmp_path: P
     def record_arrays(name: str, **own: Array) -> Side:
         return Side(write_layers(tmp_path / name, "torch", {"norm": mine(out, **own)}))
 
-    left, like = (
-        record_arrays("left", weight=gain),
-        record_arrays("like", scale=np.zeros_like(gain)),
-    )
+    left = record_arrays("left", weight=gain)
+    like = record_arrays("like", scale=np.zeros_like(gain))
     mapping = mapping_of(
         tmp_path, f'left = "left"\n[weights]\n"norm.weight" = {{to = "norm.scale", {scaled}}}\n'
     )

@@ -160,15 +160,11 @@ def test_some_weights_after_a_step_are_compared(
 
 def test_the_right_side_shows_no_noise_of_the_left_one(tmp_path: Path) -> None:
     wrong = changed(DATA, put("logits", lambda logits: 1.01 * logits))
-    left, right = (
-        write_tagger(tmp_path / "left", "torch", DATA),
-        write_tagger(tmp_path / "right", "torch", wrong),
-    )
+    left = write_tagger(tmp_path / "left", "torch", DATA)
+    right = write_tagger(tmp_path / "right", "torch", wrong)
     shutil.copytree(right, tmp_path / "copy")
-    keras, again = (
-        write_tagger(tmp_path / "keras", "keras", wrong),
-        write_tagger(tmp_path / "again", "torch", DATA),
-    )
+    keras = write_tagger(tmp_path / "keras", "keras", wrong)
+    again = write_tagger(tmp_path / "again", "torch", DATA)
     for other in (right, tmp_path / "copy", keras):
         assert "no other run of left" in refusal(2, "diff", left, right, "--again", other)
     assert rosetta("diff", left, right, "--again", again)[0] == 1

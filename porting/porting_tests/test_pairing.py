@@ -107,11 +107,9 @@ def test_one_layer_is_three_of_the_other_side_on_every_stage(
     and three Dense on the right, in Keras."""
     normal = np.random.default_rng(3).normal
     whole, out, of_out = normal(size=(M, width)), normal(size=(M, M)), normal(size=(M, M))
-    bias, output, last = (
-        normal(size=width) * (not zero_bias),
-        normal(size=(N, T, width)),
-        normal(size=(N, T, M)),
-    )
+    bias = normal(size=width) * (not zero_bias)
+    output = normal(size=(N, T, width))
+    last = normal(size=(N, T, M))
     of_whole, of_bias = normal(size=(M, width)), normal(size=width)
     left: Layers = {"block.qkv": linear(whole, output, bias=bias), "block.out": linear(out, last)}
     of_left = {
@@ -205,10 +203,8 @@ def test_a_layer_too_many_is_named(name: str, tmp_path: Path) -> None:
 
 def test_one_number_is_one_number_in_whatever_shape(tmp_path: Path) -> None:
     for number in (0.5, 0.25):
-        of_left, of_right = (
-            {"l": mine(INNER, w=np.full(1, 0.5))},
-            {"l": mine(INNER, w=np.array(number))},
-        )
+        of_left = {"l": mine(INNER, w=np.full(1, 0.5))}
+        of_right = {"l": mine(INNER, w=np.array(number))}
         left, right = both(tmp_path / f"{number}", of_left, of_right)
         assert compare_records(left, right).passed == (number == 0.5)
         assert carry_weights(pair_sides(left, right))["l/w"].shape == ()
@@ -247,21 +243,17 @@ def test_axes_of_one_number_do_not_count(name: str, tmp_path: Path) -> None:
 
 def test_weights_of_custom_layers_pair_under_any_name(tmp_path: Path) -> None:
     """The first of one side has the shape of the other's second, and a name of two words."""
-    one, two, output = (
-        RNG.normal(size=(2, 3, 4)),
-        RNG.normal(size=(2, 4, 3)),
-        RNG.normal(size=(N, M)),
-    )
+    one = RNG.normal(size=(2, 3, 4))
+    two = RNG.normal(size=(2, 4, 3))
+    output = RNG.normal(size=(N, M))
     left: Layers = {"moe": mine(output, **{"w 1": one, "w2": two})}
     right: Layers = {"moe": mine(output, first=one.swapaxes(1, 2), w1=two.swapaxes(1, 2))}
     found = passes_with_what_is_written(tmp_path, *both(tmp_path, left, right))
     assert sum(check.stage == "weights" for check in found.checks) == 2
 
 
-FUSED, APART = (
-    {"qkv": 3 * M, "out": M, "gate_up": 2 * M},
-    dict.fromkeys(("q", "k", "v", "o", "up", "gate"), M),
-)
+FUSED = {"qkv": 3 * M, "out": M, "gate_up": 2 * M}
+APART = dict.fromkeys(("q", "k", "v", "o", "up", "gate"), M)
 RUN = {"qkv": ["q", "k", "v"], "out": ["o"], "gate_up": ["up", "gate"]}  # in which order parts ran
 
 
@@ -301,10 +293,8 @@ def test_without_numbers_parts_are_of_one_block_in_name_order(names: str, tmp_pa
 
 
 def test_parts_are_of_one_parent_and_follow_what_is_like_on_both_sides(tmp_path: Path) -> None:
-    left, parts = (
-        layers_of("torch", {"qkv": 3 * M}),
-        layers_of("keras", dict.fromkeys("qkv", M), "attention/{name}"),
-    )
+    left = layers_of("torch", {"qkv": 3 * M})
+    parts = layers_of("keras", dict.fromkeys("qkv", M), "attention/{name}")
     assert partners(both(tmp_path, left, parts)) == {
         "qkv": ["attention/q", "attention/k", "attention/v"]
     }
@@ -369,8 +359,8 @@ TOLD: dict[str, tuple[Any, ...]] = {
         {"c": Layer(["Conv2d"], {"weight": CONV}, IMAGE)},
         {"c": Layer(["Conv2D"], {"kernel": CONV.transpose(2, 3, 1, 0)}, np.moveaxis(OTHER_IMAGE, 1,
         -1))},
-        "c output", "row 1, channel 2, position 3, position 4", "row 1, position 3, position 4, "
-                                                                "channel 2",
+        "c output", "row 1, channel 2, position 3, position 4",
+        "row 1, position 3, position 4, channel 2",
     ),
 }  # fmt: skip
 

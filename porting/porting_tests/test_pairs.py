@@ -37,10 +37,8 @@ def test_each_planted_mistake_is_named_at_its_stage_and_layer(
         name: (one, *min(three, key=lambda two: two[0].frameworks.count("keras")))
         for name, (one, three) in (mistakes if AT_LENGTH else mistakes[::4])
     }
-    both, missed = (
-        record_pairs([pair for _, pair, _ in chosen.values()], started, tmp_path, steps=1),
-        [],
-    )
+    both = record_pairs([pair for _, pair, _ in chosen.values()], started, tmp_path, steps=1)
+    missed = []
     for (name, (mistake, _, named)), sides in zip(chosen.items(), both, strict=True):
         found = answer(mistake, named, sides)
         if not found.place or found.others or (mistake.cause and not found.cause):

@@ -80,10 +80,8 @@ def folders(
     answers = {}
     for name, folder in made.items():
         write_batches(folder / "batches.safetensors")
-        asked, side = (
-            {"config": CONFIG, "batches": folder / "batches.safetensors", "steps": STEPS},
-            side_of(name),
-        )
+        asked = {"config": CONFIG, "batches": folder / "batches.safetensors", "steps": STEPS}
+        side = side_of(name)
         answers[name] = [
             side.start(train, folder=folder, **asked),
             side.start(record, folder=folder / "training", control=True, **asked),
@@ -315,9 +313,8 @@ def test_bfloat16_is_written_as_float32(left: Left) -> None:
     folder = left / "bfloat16"
     assert described(folder)["precision"] == "bfloat16"
     for file in ("weights", "layers", "gradients", "step-1"):
-        given = {
-            name for call in described(folder)["calls"] for name in call["inputs"].values()
-        }  # what the test gives
+        # What the test gives.
+        given = {name for call in described(folder)["calls"] for name in call["inputs"].values()}
         for array in (array for name, array in arrays(folder, file).items() if name not in given):
             assert array.dtype == np.float32
             assert not (array.view(np.uint32) & 0xFFFF).any(), file

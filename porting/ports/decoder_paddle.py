@@ -73,12 +73,10 @@ class MLP(nn.Layer):
 class Block(nn.Layer):
     def __init__(self) -> None:
         super().__init__()
-        self.input_norm, self.attention, self.post_norm, self.mlp = (
-            Norm(),
-            Attention(),
-            Norm(),
-            MLP(),
-        )
+        self.input_norm = Norm()
+        self.attention = Attention()
+        self.post_norm = Norm()
+        self.mlp = MLP()
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         x = x + self.attention(self.input_norm(x))

@@ -97,11 +97,9 @@ class Flax(Framework):
         """Python looks a layer's __call__ up in its class. The class gets another one while layers
         of it are watched, unless it has none, as a holder of weights for functions."""
         kind = type(layer)
-        watched, former, call = (
-            self._watched.setdefault(kind, {}),
-            vars(kind).get("__call__"),
-            kind.__call__,
-        )
+        watched = self._watched.setdefault(kind, {})
+        former = vars(kind).get("__call__")
+        call = kind.__call__
 
         @functools.wraps(call)
         def seeing(layer: Any, *inputs: Any, **options: Any) -> Any:

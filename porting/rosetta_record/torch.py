@@ -48,10 +48,8 @@ class Torch(Framework):
     def pack(self, layer: Any, value: Any, like: Any) -> Any:
         rnn = self.api.nn.utils.rnn
         if isinstance(like, rnn.PackedSequence):
-            lengths, batch_first = (
-                rnn.pad_packed_sequence(like)[1],
-                getattr(layer, "batch_first", True),
-            )
+            lengths = rnn.pad_packed_sequence(like)[1]
+            batch_first = getattr(layer, "batch_first", True)
             return rnn.pack_padded_sequence(value, lengths, batch_first, enforce_sorted=False)
         if type(like) is dict:
             return {name: self.pack(layer, part, like[name]) for name, part in value.items()}
@@ -87,10 +85,8 @@ class Torch(Framework):
         return Watching()
 
     def refuse_compiled(self, model: Any) -> None:
-        is_script, was_compiled = (
-            isinstance(model, self.api.jit.ScriptModule),
-            hasattr(model, "_orig_mod"),
-        )
+        is_script = isinstance(model, self.api.jit.ScriptModule)
+        was_compiled = hasattr(model, "_orig_mod")
         if is_script or was_compiled:
             made = "torch.jit" if is_script else "torch.compile"
             raise RecordError(

@@ -87,8 +87,8 @@ class SavedAs:
 
 
 def texts(model: str) -> list[dict[str, NDArray[Any]]]:
-    """Batches of token ids (N, T) without padding, or of images (N, 3,
-    H, W), and factors of the hidden states."""
+    """Batches of token ids (N, T) without padding, or of images (N, 3, H, W),
+    and factors of the hidden states."""
     rng = np.random.default_rng(SEED)
     rows, time = 3, 10
 

@@ -109,9 +109,8 @@ def loss_of(model, batch):
             "pooled": outputs.pooler_output,
         }
     logits = model(given["ids"], attention_mask=given["mask"]).logits
-    return F.cross_entropy(logits[:, :-1].flatten(0, 1), given["ids"][:, 1:].flatten()), {
-        "logits": logits
-    }
+    loss = F.cross_entropy(logits[:, :-1].flatten(0, 1), given["ids"][:, 1:].flatten())
+    return loss, {"logits": logits}
 
 
 MENDS = {}

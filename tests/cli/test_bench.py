@@ -87,10 +87,8 @@ def test_a_benchmark_answers_in_json_and_tells_cheats(tmp_path: Path) -> None:
 def test_the_steps_after_the_turns_are_those_of_an_honest_process(cheat: str) -> None:
     config, rows = model("float32"), np.arange(64)
     epoch = Batches(batch_of(64, "float32"), rows, batch_size=8)
-    honest, timed = (
-        Backend(numpy_model, config, SETTINGS),
-        Planted(cheat, numpy_model, config, SETTINGS),
-    )
+    honest = Backend(numpy_model, config, SETTINGS)
+    timed = Planted(cheat, numpy_model, config, SETTINGS)
     expected = measure_in_child.train_first_steps(honest, print, epoch=epoch)
     measure_in_child.time_steps(timed, print, first=0, lead=0, timed=HONEST_STEPS)
     recorded = list[Checked]()

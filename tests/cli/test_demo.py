@@ -14,10 +14,12 @@ def shown() -> str:
 
 
 def test_the_demo_names_both_mistakes(shown: str) -> None:
+    lines = (PROJECT / "porting" / "demo" / "block_paddle.py").read_text("utf-8").splitlines()
+    (line,) = (number for number, line in enumerate(lines, 1) if "x + self.out(" in line)
     for words in (
         "judged 2 are wrong",
         "likely: the attention's mask is causal on the left and none on the right",
-        "called by block_paddle.py:31: x = x + self.out(",
+        f"called by block_paddle.py:{line}: x = x + self.out(",
         "the activation before block.down is gelu on the left and gelu by tanh on the right",
         "`rosetta-diff --demo fixed`",
     ):

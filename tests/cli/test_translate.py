@@ -105,10 +105,8 @@ class Terminal:
 
     def __init__(self, *arguments: str) -> None:
         self.descriptor, end = pty.openpty()
-        command, environment = (
-            [sys.executable, "-m", "rosetta", *arguments],
-            os.environ | {"TERM": "xterm"},
-        )
+        command = [sys.executable, "-m", "rosetta", *arguments]
+        environment = os.environ | {"TERM": "xterm"}
         self.program = subprocess.Popen(
             command, cwd=PROJECT, env=environment, stdin=end, stdout=end, stderr=end
         )

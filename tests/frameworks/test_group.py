@@ -238,10 +238,8 @@ def fake_process(seconds: float, error: RosettaError | None) -> Any:
     return SimpleNamespace(name="torch", answer=answer, close=ended.set, ended=ended)
 
 
-LOST, FULL = (
-    RosettaError("RuntimeError: Connection closed by peer"),
-    RosettaError("the disk is full"),
-)
+LOST = RosettaError("RuntimeError: Connection closed by peer")
+FULL = RosettaError("the disk is full")
 
 
 @pytest.mark.parametrize(
@@ -404,10 +402,8 @@ def test_ctrl_c_ends_a_group_and_says_how_it_goes_on(
 
 def test_workers_on_two_hosts_train_one_run_and_tell_of_a_loss(tmp_path: Path) -> None:
     """Each is started by hand, as a cluster's scheduler does, with the variables of torchrun."""
-    run, command = (
-        tmp_path / "run",
-        [sys.executable, "-m", "rosetta", *train_arguments("torch", tmp_path / "run")],
-    )
+    run = tmp_path / "run"
+    command = [sys.executable, "-m", "rosetta", *train_arguments("torch", tmp_path / "run")]
     with two_hosts() as hosts:
         (port,), programs = free_ports(1), []
         for rank, host in enumerate(hosts):

@@ -121,10 +121,8 @@ def test_a_model_file_copied_alone_trains_to_the_references_losses(
     backend_of: StartBackend, name: str, tmp_path: Path
 ) -> None:
     config = model("float64")
-    state, batches = (
-        initial_state(config, 3),
-        Batches(batch_of(STEPS * ROWS, "float64"), np.arange(STEPS * ROWS), ROWS),
-    )
+    state = initial_state(config, 3)
+    batches = Batches(batch_of(STEPS * ROWS, "float64"), np.arange(STEPS * ROWS), ROWS)
     reference = Backend(numpy_model, config, SETTINGS)
     reference.load(state)
     arrays = dict(state.weights)

@@ -67,9 +67,8 @@ def test_a_moment_of_several_kernels_counts_once() -> None:
     spans = [(20, 30), (0, 10), (5, 12), (6, 8), (30, 31)]
     assert covered(Kernel("", began, ended) for began, ended in spans) == 12 + 11
     assert covered([]) == 0
-    metrics = Metrics.of(
-        np.ones((2, 3)), [(3.0, 3.0), (2.0, 2.0)], [10.0, 11.0, 13.0, 13.5]
-    )  # start, steps, read back
+    # Start, steps, read back.
+    metrics = Metrics.of(np.ones((2, 3)), [(3.0, 3.0), (2.0, 2.0)], [10.0, 11.0, 13.0, 13.5])
     np.testing.assert_array_equal(metrics.step_seconds, [1.0, 2.0])
     assert metrics.seconds == 3.5
 
@@ -140,11 +139,9 @@ def test_torch_runs_two_threads(
 def test_torch_translates_and_trains_without_its_compiler(
     torch_on_two_threads: BackendProcess,
 ) -> None:
-    batch, state, process = (
-        batch_of(2, "float32"),
-        initial_state(model("float32"), 0),
-        torch_on_two_threads,
-    )
+    batch = batch_of(2, "float32")
+    state = initial_state(model("float32"), 0)
+    process = torch_on_two_threads
     process.call(child.load, state=state)
     process.call(
         decode_greedily,

@@ -45,10 +45,8 @@ def request(rng: random.Random) -> bytes:
         return content
 
     question = b"/?text=" + quote(rng.choice(TEXTS)).encode()
-    method, path = (
-        rng.choice([b"GET", b"GET", b"HEAD"]),
-        rng.choice([question, question, *PATHS.encode().split()]),
-    )
+    method = rng.choice([b"GET", b"GET", b"HEAD"])
+    path = rng.choice([question, question, *PATHS.encode().split()])
     asked = method + WHOLE.removeprefix(b"GET").replace(b"/", path, 1) + b"\r\n"
     sent = rng.choice([asked, asked, asked, rng.choice([*RAW])])
     return rng.choice([whole, whole, odd_text, damaged])(sent, rng)

@@ -11,10 +11,8 @@ from backends.interface import Backend, Emit
 
 def save(backend: Backend, emit: Emit, *, folder: str) -> Mapping[str, Any]:
     """Train the example's model and save its weights; slots by canonical names, and `outputs`."""
-    num_encoder_tokens, num_decoder_tokens = (
-        backend.config.num_encoder_tokens,
-        backend.config.num_decoder_tokens,
-    )
+    num_encoder_tokens = backend.config.num_encoder_tokens
+    num_decoder_tokens = backend.config.num_decoder_tokens
     latent_dim = backend.config.latent_dim
     keras.utils.set_random_seed(5)
 

@@ -43,10 +43,8 @@ def save(
     ]
     kind = paddle.optimizer.Adam if optimizer == "adam" else paddle.optimizer.RMSProp
     rmsprop = kind(1e-2, parameters=trained)
-    x, y = (
-        paddle.rand((3, 4, config.num_encoder_tokens)),
-        paddle.rand((3, 5, config.num_decoder_tokens)),
-    )
+    x = paddle.rand((3, 4, config.num_encoder_tokens))
+    y = paddle.rand((3, 5, config.num_decoder_tokens))
     if optimizer != "none":
         for _ in range(2):
             model.clear_gradients()

@@ -26,9 +26,8 @@ BUILT: dict[int, Backend] = {}  # in a framework's process: the backends that ar
 NUMBERS = count()
 # Of the backend for which a process is started, which is not used.
 OWNER = ModelConfig(2, 2, 0, 1, latent_dim=1)
-CASE_SETTINGS = TrainConfig(
-    seed=7, batch_size=QUICK.batch_rows, **OPTIMIZER
-)  # so that graphs are compiled for few shapes
+# So that graphs are compiled for few shapes.
+CASE_SETTINGS = TrainConfig(seed=7, batch_size=QUICK.batch_rows, **OPTIMIZER)
 Processes = Callable[[Entry], BackendProcess]  # of the framework in which this backend computes
 
 

@@ -48,9 +48,8 @@ def test_a_beam_of_full_width_equals_an_exhaustive_search() -> None:
     sources = ["abcdab", "dbca", "cabad"]
     every = np.array(list(product(range(TINY.num_decoder_tokens), repeat=MAX_LENGTH)))
     ended = np.logical_or.accumulate(every == stop, axis=1)
-    texts = np.unique(
-        np.where(ended, stop, every), axis=0
-    )  # (T, L), filled up after the stop token
+    # (T, L), filled up after the stop token
+    texts = np.unique(np.where(ended, stop, every), axis=0)
     # Up to the stop token.
     counted = np.arange(MAX_LENGTH) <= np.sum(texts != stop, axis=1)[:, None]
     backend.characters = Characters(ENCODER, DECODER, 6, MAX_LENGTH)

@@ -139,9 +139,10 @@ def test_losses_and_counts_follow_from_the_pairs(padding: str) -> None:
         epoch_batches(material(padding).batch, np.arange(len(PAIRS)), SETTINGS, 1), trimmed=False
     )
     rows = [EPOCHS[1][start : start + BATCH] for start in range(0, len(PAIRS), BATCH)]
+    # (3, 5)
     expected = np.array(
         [sum(counted(backend.weights(), row, masked) for row in batch) for batch in rows]
-    )  # (3, 5)
+    )
     mean_length = np.mean([len(target) + 1 for _, target in PAIRS])
     positions = [len(batch) * (mean_length if masked else T_DEC) for batch in rows]
     loss, _ = backend.gradients(batches.part(0, 1).whole())

@@ -52,11 +52,9 @@ def test_what_was_written_is_read_and_nothing_is_overwritten(path: Path) -> None
     assert "cannot be read: the name is too long" in refusal(
         2, "report", path.with_name("n" * 300), "-o", "a.md"
     )
-    measurement, notes, nowhere = (
-        path.rename(folder / "own.md"),
-        folder / "notes.md",
-        folder / "link.md",
-    )
+    measurement = path.rename(folder / "own.md")
+    notes = folder / "notes.md"
+    nowhere = folder / "link.md"
     notes.write_text("my own")
     nowhere.symlink_to("nothing")
     for out, message in (

@@ -409,10 +409,8 @@ def test_threads_that_still_spin_slow_no_warm_up(world, measure) -> None:
 
     def seconds_of(process: FakeProcess) -> float:
         nonlocal ended
-        spoilt, seconds = (
-            world.now < ended + 1.0,
-            SECONDS[process.row.backend] * math.exp(process.off),
-        )
+        spoilt = world.now < ended + 1.0
+        seconds = SECONDS[process.row.backend] * math.exp(process.off)
         if process.row.backend == "paddle":
             spoilt, ended = False, world.now + seconds
         return 8 * seconds if spoilt else seconds

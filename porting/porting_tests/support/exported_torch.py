@@ -33,11 +33,9 @@ class Tagger(nn.Module):
 class Image(nn.Module):
     def __init__(self):
         super().__init__()
-        self.conv, self.norm, self.tags = (
-            nn.Conv2d(3, 4, 3, padding=1),
-            nn.BatchNorm2d(4),
-            nn.Linear(4, 3),
-        )
+        self.conv = nn.Conv2d(3, 4, 3, padding=1)
+        self.norm = nn.BatchNorm2d(4)
+        self.tags = nn.Linear(4, 3)
 
     def forward(self, image):
         return self.tags(self.norm(self.conv(image)).relu().mean((2, 3)))

@@ -43,8 +43,8 @@ MISTAKES = {
         "(width, 8, **own)) for _ in range(2)), merge_fn=lambda a, b: jnp.concatenate([b, a], -1)",
         "forward",
         "tagger/lower"),
-    "epsilon elsewhere": ("tagger", "as_keras(optax.adam)", "optax.adam(RATE, MOMENTUM, BETA_2, "
-                                                            "EPSILON)", "step",
+    "epsilon elsewhere": ("tagger", "as_keras(optax.adam)",
+        "optax.adam(RATE, MOMENTUM, BETA_2, EPSILON)", "step",
         ""),
 }  # fmt: skip
 

@@ -23,11 +23,9 @@ def lstm_returns(arrays: dict[str, Array]) -> dict[str, list[Any]]:
     }
     for name, weight in weights.items():
         weight.set_value(arrays[name])
-    lstm, x, initial = (
-        nnx.RNN(cell, return_carry=True),
-        arrays["x"],
-        (arrays["state_c"], arrays["state_h"]),
-    )
+    lstm = nnx.RNN(cell, return_carry=True)
+    x = arrays["x"]
+    initial = (arrays["state_c"], arrays["state_h"])
     calls = {
         "tt": lstm(x),
         "initial_state": lstm(x, initial_carry=initial),

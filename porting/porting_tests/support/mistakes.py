@@ -39,11 +39,9 @@ from rosetta_diff.helpers import DiffError
 from rosetta_diff.read.side import Side as Recorded
 
 RMSPROP, ADAMW = {**SGD, "name": "rmsprop"}, {**SGD, "name": "adamw", "decay": rounded(0.01)}
-DECAYED, CLIPPED, RMSNORM = (
-    {**ADAMW, "name": "adam"},
-    {**SGD, "clip": 0.1},
-    {"kind": "rmsnorm", "cut": "framework"},
-)
+DECAYED = {**ADAMW, "name": "adam"}
+CLIPPED = {**SGD, "clip": 0.1}
+RMSNORM = {"kind": "rmsnorm", "cut": "framework"}
 BATCHNORM, NORMED = {"kind": "batchnorm", "momentum": 0.75}, {"kind": "weight_norm", "cut": "alone"}
 LSTM, ONE_WAY = (
     {"kind": "recurrent", "of": of, "units": 6, "both": False, "cut": "both"}
@@ -52,10 +50,8 @@ LSTM, ONE_WAY = (
 GRU = {"kind": "recurrent", "of": "gru", "units": 3}
 DROPOUT = {"kind": "dropout", "rate": 0.5}
 HEADS = {"kind": "attention", "heads": 2, "groups": 2, "rope": False, "bias": True}
-MASKED, CAUSAL = (
-    {**HEADS, "cut": "framework", "mask": "padding"},
-    {**HEADS, "size": 3, "mask": "causal"},
-)
+MASKED = {**HEADS, "cut": "framework", "mask": "padding"}
+CAUSAL = {**HEADS, "size": 3, "mask": "causal"}
 GROUPED = {**HEADS, "heads": 4, "size": 2}
 TURNED = {**HEADS, "heads": 4, "size": 4, "rope": "halves", "base": 1e4}
 MLP, FEEDFORWARD = {"kind": "mlp", "units": 6}, {"kind": "feedforward", "units": 7}
@@ -122,10 +118,8 @@ class Mistake:
             frameworks = turns[time % len(turns)]
             own, before, after = SURROUNDINGS[which]
             block, wrong = self.sides(time)
-            blocks, changes = (
-                [*before, *([block] if block else []), *after],
-                [*({} for _ in before), wrong],
-            )
+            blocks = [*before, *([block] if block else []), *after]
+            changes = [*({} for _ in before), wrong]
             model = {"seed": 5 + time, **own, **self.model}
             pair = pair_of(*frameworks, *blocks, wrong=changes, instead=self.instead, **model)
             named = self.place or block_of(frameworks[0], blocks, len(before))
@@ -168,14 +162,14 @@ def of_step(cause: str, left: Config, right: Config, **more: Any) -> Mistake:
 OF_HEADS = {"block": CAUSAL, "cuts": CUTS}
 MISTAKES: dict[str, Mistake] = {
     # Attention
-    "mask shifted": Mistake("forward", "mask is causal on the left and causal, one position too "
-                                       "far on the right",
+    "mask shifted": Mistake("forward",
+        "mask is causal on the left and causal, one position too far on the right",
         wrong=computed(mask="causal, one position too far"), **OF_HEADS),
-    "mask inverted": Mistake("forward", "where ids is not 0 on the left and where ids is 0 on the "
-                                        "right", MASKED,
+    "mask inverted": Mistake("forward",
+        "where ids is not 0 on the left and where ids is 0 on the right", MASKED,
         computed(mask="words")),
-    "scale forgotten": Mistake("forward", "by one over the root of a head's size on the left and 1 "
-                                          "on the right",
+    "scale forgotten": Mistake("forward",
+        "by one over the root of a head's size on the left and 1 on the right",
         wrong=computed(scale=1.0), **OF_HEADS),
     "RoPE's kind": Mistake("forward", "are halves on the left and interleaved on the right", TURNED,
         computed(rope="interleaved"), cuts=CUTS),
@@ -190,8 +184,8 @@ MISTAKES: dict[str, Mistake] = {
         converted("keys and values exchanged"), cuts=[(OF_QKV, THREE), (THREE, OF_QKV), (THREE,
         THREE)]),
     # Feed-forward, norms, residuals, positions
-    "gate and up exchanged": Mistake("", "as its gate on the", MLP, converted("gate and up "
-                                                                              "exchanged"),
+    "gate and up exchanged": Mistake("", "as its gate on the", MLP, converted(
+        "gate and up exchanged"),
         cuts=[("gate+up", "gate up"), ("gate up", "gate+up"), ("gate up", "gate up")]),
     "gate and up computed the other way": Mistake("forward", r"as (its|the) gate on the right", MLP,
         computed(gate="up"), cuts=[("gate+up",) * 2, ("gate up",) * 2]),
@@ -206,8 +200,8 @@ MISTAKES: dict[str, Mistake] = {
         computed(residual="normed")),
     "LayerNorm's epsilon": Mistake("forward", "and 0.001 on the right", FEEDFORWARD,
         normed(epsilon=1e-3)),
-    "epsilon out of the root": Mistake("forward", "inside the root on the left and added to the "
-                                                  "root on the right",
+    "epsilon out of the root": Mistake("forward",
+        "inside the root on the left and added to the root on the right",
         FEEDFORWARD, normed(cut="own", outside=True)),
     "variance divided by n - 1": Mistake("forward", "divided by n on the left and n - 1",
         FEEDFORWARD,
@@ -215,13 +209,13 @@ MISTAKES: dict[str, Mistake] = {
     "gain without its 1": Mistake("forward", "by its gain on the left and its gain plus 1",
         FEEDFORWARD,
         normed(cut="own", plus=1.0)),
-    "a mean that is not taken off": Mistake("forward", "takes off the mean on the left and keeps "
-                                                       "the mean",
+    "a mean that is not taken off": Mistake("forward",
+        "takes off the mean on the left and keeps the mean",
         FEEDFORWARD, normed(cut="own", kind="rmsnorm")),
     "gain and shift exchanged": Mistake("", "the right side has the numbers of", FEEDFORWARD,
         converted("gain and shift exchanged")),
-    "training flag of BatchNorm": Mistake("forward", "are those of the batch on the left and the "
-                                                     "running ones",
+    "training flag of BatchNorm": Mistake("forward",
+        "are those of the batch on the left and the running ones",
         BATCHNORM, instead={"training": False}, within=[DECODER, TEXT, ENCODER]),
     "BatchNorm's momentum": Mistake("step", "that is kept, is 0.75 on the left and 0.9 on",
         BATCHNORM,
@@ -229,8 +223,8 @@ MISTAKES: dict[str, Mistake] = {
         "keras"]),
     "positions from 1": Mistake("forward", "is given is 1 more on the right", POSITIONS,
         computed(first=1)),
-    "scale of the embedding": Mistake("forward", "the root of its width on the left|times as large "
-                                                 "on the right",
+    "scale of the embedding": Mistake("forward",
+        "the root of its width on the left|times as large on the right",
         place="blocks.0|norms.0|model/", model={"scaled": True}, instead={"scaled": False}),
     "padding_idx": Mistake("forward", "padding_idx is None", place="embedding output",
         rights=["paddle"],

@@ -184,10 +184,8 @@ def attention(heads: int, w: dict[str, Array]) -> Any:
         biases = {f"{layer}__bias": w[f"{name}_bias"] for layer, name in parts}
         return filled(nn.MultiHeadAttention(width, heads), **own, **biases)
     layer = of.MultiheadAttention(width, heads, batch_first=True, dtype=api.get_default_dtype())
-    kernel, bias = (
-        np.concatenate([w[name] for name in "qkv"], 1),
-        [w[f"{name}_bias"] for name in "qkv"],
-    )
+    kernel = np.concatenate([w[name] for name in "qkv"], 1)
+    bias = [w[f"{name}_bias"] for name in "qkv"]
     out = {"out_proj__weight": w["o"].T, "out_proj__bias": w["o_bias"]}
     return filled(layer, in_proj_weight=kernel.T, in_proj_bias=np.concatenate(bias), **out)
 

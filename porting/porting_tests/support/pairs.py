@@ -90,10 +90,8 @@ def record_pairs(
         for side, framework, config in zip(
             ("left", "right"), pair.frameworks, pair.configs, strict=True
         ):
-            key, own = (
-                json.dumps([framework, side, config], sort_keys=True),
-                folder / pair.name / side,
-            )
+            key = json.dumps([framework, side, config], sort_keys=True)
+            own = folder / pair.name / side
             if key not in made:
                 asked = {"config": config, "batches": batches, "steps": config.get("steps", steps)}
                 answers.append(
@@ -132,11 +130,9 @@ def random_block(rng: np.random.Generator, kind: str, width: int, keras: bool) -
     """The common part of both sides' blocks of a kind."""
     found: Config = {"kind": kind}
     if kind == "attention":
-        groups, heads_each, size = (
-            int(rng.choice([1, 2, 3])),
-            int(rng.choice([1, 2])),
-            int(rng.choice([2, 4])),
-        )
+        groups = int(rng.choice([1, 2, 3]))
+        heads_each = int(rng.choice([1, 2]))
+        size = int(rng.choice([2, 4]))
         found |= {
             "groups": groups,
             "heads": groups * heads_each,

@@ -30,13 +30,13 @@ from rosetta_diff.read.side import Side as Recorded
 PORTS: dict[str, tuple[str, str, list[str]]] = {
     "decoder": ("torch", "paddle", ["RoPE's base", "gate and up computed the other way",
         "LayerNorm's epsilon"]),
-    "decoder to keras": ("paddle", "keras", ["queries with the keys of other groups", "gate and up "
-                                                                                      "exchanged",
+    "decoder to keras": ("paddle", "keras", ["queries with the keys of other groups",
+        "gate and up exchanged",
         "post-norm", "label smoothing", "Nesterov's momentum"]),
     "encoder": ("torch", "paddle", ["key and value exchanged", "GELU's approximation",
         "a mean that is not taken off"]),
-    "tagger": ("paddle", "torch", ["gate order", "variance divided by n - 1", "transposed square "
-                                                                              "kernel", "time axis",
+    "tagger": ("paddle", "torch", ["gate order", "variance divided by n - 1",
+        "transposed square kernel", "time axis",
         "Adam's counter"]),
     "tagger from keras": ("keras", "torch", ["second bias", "transposed square kernel",
         "gain and shift exchanged",
@@ -44,8 +44,8 @@ PORTS: dict[str, tuple[str, str, list[str]]] = {
     "translator": ("torch", "keras", ["initial state", "mask inverted", "gains in another order"]),
     "image": ("torch", "keras", ["activation", "post-norm", "image transposed",
         "clipped each to a norm"]),
-    "image from keras": ("keras", "paddle", ["epsilon out of the root", "gate and up computed the "
-                                                                        "other way",
+    "image from keras": ("keras", "paddle", ["epsilon out of the root",
+        "gate and up computed the other way",
         "padding 'same' with a stride", "flatten in the other order"]),
     "halves": ("paddle", "torch", ["pairs of gate and up taken for halves", "RoPE's kind",
         "sum for a mean"]),
@@ -96,11 +96,9 @@ def replayed(
 ) -> list[Diff]:
     """Results of pairs whose right sides are recorded with a replay,
     perhaps with the mapping that is written."""
-    both, mappings, answers = (
-        record_pairs(pairs, started, folder, 1),
-        list[MappingFile | None](),
-        [],
-    )
+    both = record_pairs(pairs, started, folder, 1)
+    mappings = list[MappingFile | None]()
+    answers = []
     for pair, (left, right) in zip(pairs, both, strict=True):
         written = right.path.with_suffix(".toml")
         write_mapping(written, pair_sides(left, right))

@@ -308,11 +308,9 @@ class FeedForward(Block):
     )
 
     def arrange(self) -> None:
-        api, w, norm = (
-            self.api,
-            self.w,
-            {"kind": "layernorm", "cut": "framework", **self.computed.get("norm", {})},
-        )
+        api = self.api
+        w = self.w
+        norm = {"kind": "layernorm", "cut": "framework", **self.computed.get("norm", {})}
         self.norm = made(api, Norm, api.Layer, {name: w[name] for name in ("gain", "shift")}, norm)
         self.up, self.down = (api.dense(w[name], w[f"{name}_bias"]) for name in ("up", "down"))
         self.activation = api.activation(
@@ -402,10 +400,8 @@ class Norm(Block):
     axes: ClassVar = {"layernorm": "gain: width, shift: width", "rmsnorm": "gain: width"}
 
     def arrange(self) -> None:
-        kind, own = (
-            self.config["kind"],
-            self.config["cut"] == "own" or self.config["kind"] not in self.api.NORMS,
-        )
+        kind = self.config["kind"]
+        own = self.config["cut"] == "own" or self.config["kind"] not in self.api.NORMS
         self.inner = (
             None if own else self.api.norm(kind, self.w, self.computed.get("epsilon", EPSILON))
         )
@@ -526,23 +522,17 @@ def loss_of(api: Any, model: Any, batch: dict[str, Array], config: Config) -> tu
     divided by their number, by that of all, by rows, or by 1 for a sum; the softmax may be taken of
     probabilities; and gradients may be so many times as large as those of the loss."""
     smoothing, words, how = config.get("smoothing", 0.0), config["words"], config.get("loss", {})
-    logits, targets, counts = (
-        api.run(model, batch["ids"], config),
-        batch["targets"],
-        np.ones(batch["ids"].shape),
-    )
+    logits = api.run(model, batch["ids"], config)
+    targets = batch["targets"]
+    counts = np.ones(batch["ids"].shape)
     if how.get("counts") == "real":
         counts = 1.0 * (batch["ids"] != 0)
-    shift, found = (
-        how.get("shift", 0),
-        logits if config["dtype"] == "float64" else api.in_float32(logits),
-    )
+    shift = how.get("shift", 0)
+    found = logits if config["dtype"] == "float64" else api.in_float32(logits)
     found = api.softmax(found) if how.get("twice") else found
-    found, targets, counts = (
-        found[:, : found.shape[1] - shift],
-        targets[:, shift:],
-        counts[:, shift:],
-    )
+    found = found[:, : found.shape[1] - shift]
+    targets = targets[:, shift:]
+    counts = counts[:, shift:]
     wanted = ((1 - smoothing) * np.eye(words)[targets] + smoothing / words) * counts[..., None]
     divisors = {"counts": counts.sum(), "all": counts.size, "rows": len(counts), "nothing": 1}
     total = api.einsum("ntw,ntw->", api.constant(wanted, found), api.log_softmax(found))

@@ -130,10 +130,8 @@ def called_within(broken: Broken) -> Iterator[Cause]:
                 f"within {broken.name} the left side calls {kinds[0]} {left.path}, the right side "
                 f"{kinds[1]}"
             )
-            call, activation = (
-                broken.sides[0].called[left.path][0],
-                kinds[1].rpartition(".")[2].lower(),
-            )
+            call = broken.sides[0].called[left.path][0]
+            activation = kinds[1].rpartition(".")[2].lower()
             given = [
                 *map(broken.sides[0].arrays("layers").memory_map, islice(call.inputs.values(), 1))
             ]

@@ -174,10 +174,8 @@ def of_attention(context: Context) -> Iterator[Computation]:
     if of is None:
         return
     shown, operator, choices, width = of
-    output, layer = (
-        shown.output,
-        partial(operator, **{name: choice.values[0] for name, choice in choices.items()}),
-    )
+    output = shown.output
+    layer = partial(operator, **{name: choice.values[0] for name, choice in choices.items()})
     for parts in projections(context, width):
         if prod(output.shape[:-1]) == prod(parts[0].shape[:2]):
             wanted = output.reshape(*parts[0].shape[:2], -1)

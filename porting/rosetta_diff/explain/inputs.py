@@ -163,11 +163,9 @@ def names_given(broken: Broken, place: int) -> list[str]:
     """Return the names of what the layer that is shown was given on the left (0) or on the right
     (1), where that is recorded: of a framework's attention three arrays, of which its query, key
     and value are computed."""
-    shown, arrays, given_names = (
-        broken.groups[place],
-        broken.sides[place].arrays("layers"),
-        list[str](),
-    )
+    shown = broken.groups[place]
+    arrays = broken.sides[place].arrays("layers")
+    given_names = list[str]()
     groups = [shown]
     if broken.groups[0].part == "output":
         pairs = [
@@ -199,10 +197,8 @@ def names_given(broken: Broken, place: int) -> list[str]:
 def given(broken: Broken) -> list[tuple[Array, Array]]:
     """Return the arrays that the layer that is shown is given on both sides, the right ones with
     their axes in the left ones' order; none where a side lacks one, or where shapes differ."""
-    names, pair = (
-        [names_given(broken, place) for place in range(len(broken.groups))],
-        broken.item.pair,
-    )
+    names = [names_given(broken, place) for place in range(len(broken.groups))]
+    pair = broken.item.pair
     if pair is None or len(names[0]) != len(names[1]):
         return []
     pairs = [pair_inputs(broken.stages.pairing.turns, pair, *of) for of in zip(*names, strict=True)]

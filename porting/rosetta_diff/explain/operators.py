@@ -109,8 +109,9 @@ def attention(
 def attended(
     q: Array, k: Array, v: Array, mask: Array, scale: float, strict: bool = False
 ) -> Array:
-    """The attention of q (N, T, H, D) to k and v (N, S, H, D). The mask is added to the scores (N,
-    H, T, S); where all are infinitely small, each counts the same, or none where it is `strict`."""
+    """The attention of q (N, T, H, D) to k and v (N, S, H, D). The mask is added to the scores
+    (N, H, T, S); where all are infinitely small, each counts the same, or none where it is
+    `strict`."""
     q, k, v = (array.swapaxes(1, 2) for array in (q, k, v))
     scores = q @ k.swapaxes(-1, -2) * scale + mask
     nothing = np.isneginf(scores).all(-1, keepdims=True)

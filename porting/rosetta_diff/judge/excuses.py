@@ -252,8 +252,8 @@ def is_padding(item: Item) -> bool:
 
 
 def before_padding(item: Item, place: int, state: Array) -> Array:
-    """A side's last state (N, H), which has in its rows of zeros the side's last position (N,
-    T, H) that is none."""
+    """A side's last state (N, H), which has in its rows of zeros the side's last position
+    (N, T, H) that is none."""
     if item.pair is None or item.call is None:
         return state
     group = item.pair.both[place]

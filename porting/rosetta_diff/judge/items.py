@@ -397,10 +397,8 @@ def rounding_of_start(
     some units of each at its start."""
 
     def read() -> Callable[[slice], Array]:
-        after, rounded = (
-            pair.left_array(name, "step-1"),
-            ROUNDINGS_OF_STEP * unit * size_at_start(pair, name),
-        )
+        after = pair.left_array(name, "step-1")
+        rounded = ROUNDINGS_OF_STEP * unit * size_at_start(pair, name)
         fits = after is not None and rounded.shape == np.atleast_1d(after).shape
         return lambda rows: rounded[rows] if fits else np.array(0.0)
 

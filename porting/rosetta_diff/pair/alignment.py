@@ -21,10 +21,8 @@ def align(lefts: Groups, rights: Groups) -> list[tuple[Groups, Groups]]:
         if lefts[0].signature == rights[0].signature:
             left_number = right_number = 1
         else:
-            left_number, right_number = (
-                _number_of_parts(rights[0], lefts),
-                _number_of_parts(lefts[0], rights),
-            )
+            left_number = _number_of_parts(rights[0], lefts)
+            right_number = _number_of_parts(lefts[0], rights)
             if not left_number and not right_number:
                 break
             left_number, right_number = left_number or 1, right_number or 1

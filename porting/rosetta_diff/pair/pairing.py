@@ -76,10 +76,8 @@ class Pairing:
         """The opposite side's layers next to where the partner of a group would stand, in words.
         `place` is the group's side."""
         order = {group.name: number for number, group in enumerate(groups_of(self.sides[place]))}
-        here, placed = (
-            order[missing.name],
-            {order.get(pair.both[place].name): pair for pair in self.pairs},
-        )
+        here = order[missing.name]
+        placed = {order.get(pair.both[place].name): pair for pair in self.pairs}
         numbers = [number for number in placed if number is not None]
         before, after = ([n for n in numbers if n < here], [n for n in numbers if n > here])
         nearest = [placed[number] for number in (*sorted(before)[-1:], *sorted(after)[:1])]

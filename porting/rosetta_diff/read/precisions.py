@@ -52,11 +52,9 @@ class Precisions:
             if call.layer == self._root
             for name in call.inputs.values()
         }
-        by_name, by_numbers, so_far = (
-            dict.fromkeys(fed, self._finest),
-            dict[str, str](),
-            self._finest,
-        )
+        by_name = dict.fromkeys(fed, self._finest)
+        by_numbers = dict[str, str]()
+        so_far = self._finest
         for call in self._calls:
             given = [by_name.setdefault(name, so_far) for name in call.inputs.values()]
             own = [dtype for part, dtype in enumerate(call.dtypes) if part not in call.outside]

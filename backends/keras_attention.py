@@ -42,6 +42,7 @@ class Seq2Seq(keras.Model):
         self.encoder.build((None, None, num_encoder_tokens))
         self.decoder.build((None, None, num_decoder_tokens))
         self.dense.build((None, None, 2 * latent_dim))
+        self.built = True  # else Keras neither saves nor loads the weights
 
     def encode(self, encoder_input_data, encoder_lengths=None):
         """The states (N, H) after the last step, or after each row's own length where lengths (N,)

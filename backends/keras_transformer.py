@@ -50,6 +50,7 @@ class Seq2Seq(keras.Model):
         self.cross_attention = Attention(latent_dim, num_heads)
         self.decoder_feed_forward = FeedForward(latent_dim, num_hidden)
         self.dense = built(layers.Dense(num_decoder_tokens), latent_dim)
+        self.built = True  # else Keras neither saves nor loads the weights
 
     def encode(self, encoder_input_data, encoder_lengths=None):
         """The states before the first character: the encoder's keys and values (N, T_enc, H), and

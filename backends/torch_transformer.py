@@ -44,7 +44,7 @@ class Seq2Seq(nn.Module):
         self, num_encoder_tokens, num_decoder_tokens, latent_dim, num_heads, num_hidden, max_length
     ):
         super().__init__()
-        self.register_buffer("slots", torch.arange(max_length))
+        self.register_buffer("slots", torch.arange(max_length), persistent=False)
         self.encoder = Embedding(num_encoder_tokens, max_length, latent_dim)
         self.encoder_attention = Attention(latent_dim, num_heads)
         self.encoder_feed_forward = FeedForward(latent_dim, num_hidden)

@@ -214,6 +214,16 @@ def model_of(config: ModelConfig) -> Model:
     return MODELS[config.model]
 
 
+def axis_of_units(config: ModelConfig) -> tuple[str, int]:
+    """A weight, and the number of an axis of it along which all hidden units stand once."""
+    return next(
+        (name, number)
+        for name, weight in model_of(config).weights(config).items()
+        for number, axis in enumerate(weight.axes)
+        if len(UNITS.get(axis, ())) == 1
+    )
+
+
 def rectified_biases(config: ModelConfig) -> list[str]:
     """The names of the biases that a ReLU follows, in the order of computing."""
     return [

@@ -1,8 +1,8 @@
-"""Checks weights that anybody may have written, after their framework has read them:
-names, shapes and dtypes.
+"""Names the tensors of a framework's model, and checks weights that anybody may have written, after
+their framework has read them: names, shapes and dtypes.
 
-PyTorch and Paddle name an LSTM's tensors alike,
-and both have two biases where the canonical layout has one.
+PyTorch and Paddle name tensors alike, and an LSTM of theirs has two biases where the canonical
+layout has one.
 """
 
 import warnings
@@ -10,6 +10,7 @@ import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from math import prod
 from pathlib import Path
 from textwrap import shorten
 from typing import Any
@@ -19,23 +20,27 @@ from numpy.typing import NDArray
 
 from common.errors import CannotBeginError, RosettaError, refusing
 from common.files import size_of
-from common.models import model_of
+from common.models import axis_of_units, model_of
 from common.settings import MOST_UNITS, ModelConfig
 from common.weights import ModelState, check_state, zeros_like
 
-# For each canonical weight the tensors of torch and Paddle whose sum it is.
-TENSORS = {
-    "encoder/kernel": ["encoder.weight_ih_l0"],
-    "encoder/recurrent_kernel": ["encoder.weight_hh_l0"],
-    "encoder/bias": ["encoder.bias_ih_l0", "encoder.bias_hh_l0"],
-    "decoder/kernel": ["decoder.weight_ih_l0"],
-    "decoder/recurrent_kernel": ["decoder.weight_hh_l0"],
-    "decoder/bias": ["decoder.bias_ih_l0", "decoder.bias_hh_l0"],
-    "dense/kernel": ["dense.weight"],
-    "dense/bias": ["dense.bias"],
+# What PyTorch and Paddle call the tensors of an LSTM, and that of any other layer.
+LSTM = {
+    "kernel": ["weight_ih_l0"],
+    "recurrent_kernel": ["weight_hh_l0"],
+    "bias": ["bias_ih_l0", "bias_hh_l0"],
+}
+LAYER = {"kernel": "weight", "bias": "bias", "gamma": "weight", "beta": "bias"}
+# Layers that a model file does not call by their canonical names.
+ATTRIBUTES = {
+    "encoder/attention": "encoder_attention",
+    "encoder/feed_forward": "encoder_feed_forward",
+    "decoder/attention": "decoder_attention",
+    "decoder/cross_attention": "cross_attention",
+    "decoder/feed_forward": "decoder_feed_forward",
 }
 
-LARGEST_FILE = 1 << 30  # bytes; the weights of MOST_UNITS take half of it in float32
+LARGEST_FILE = 1 << 30  # bytes; an LSTM's weights of MOST_UNITS take half of it in float32
 # Bytes of the description of a PyTorch file's tensors, unpacked; that of ours has 2 kB.
 LARGEST_PICKLE = 1 << 20
 
@@ -86,12 +91,37 @@ def refuse_inflated(path: Path) -> None:
         )
 
 
+def tensors_of(
+    config: ModelConfig,
+    lstm: Mapping[str, Sequence[str]] = LSTM,
+    layer: Mapping[str, str] = LAYER,
+) -> dict[str, list[str]]:
+    """For each canonical weight the tensors of a model file's model whose sum it is. Their names
+    end with those that the framework has for the tensors of an `lstm`, or of another `layer`."""
+    names, weights = {}, model_of(config).weights(config)
+    for name in weights:
+        path, _, kind = name.rpartition("/")
+        ends = lstm[kind] if f"{path}/recurrent_kernel" in weights else [layer[kind]]
+        for canonical, attribute in ATTRIBUTES.items():
+            path = path.replace(canonical, attribute)
+        names[name] = [f"{path}.{end}".replace("/", ".") for end in ends]
+    return names
+
+
 def with_units(config: ModelConfig, units: int) -> ModelConfig:
-    """The settings with as many units as a file claims.
-    Raises RosettaError for more than MOST_UNITS, or none."""
+    """The settings with as many units as a file claims. Raises RosettaError for more than
+    MOST_UNITS, or none, and where the weights would take more than LARGEST_FILE bytes."""
     if not 1 <= units <= MOST_UNITS:
-        raise RosettaError(f"the LSTMs have {units} units, expected 1 to {MOST_UNITS:,}")
-    return replace(config, latent_dim=units)
+        raise RosettaError(f"the model has {units} units, expected 1 to {MOST_UNITS:,}")
+    config = replace(config, latent_dim=units)
+    shapes = [weight.shape for weight in model_of(config).weights(config).values()]
+    size = sum(map(prod, shapes)) * np.dtype(config.dtype).itemsize
+    if size > LARGEST_FILE:
+        raise RosettaError(
+            f"the model has {units} units and {size:,} bytes of weights, expected at most "
+            f"{LARGEST_FILE:,}"
+        )
+    return config
 
 
 def canonical_state(
@@ -112,7 +142,9 @@ def canonical_state(
         raise RosettaError(
             f"it holds {escaped(tensors)}; expected {', '.join(expected)}, and nothing else"
         )
-    config = with_units(config, min(tensors[names["encoder/recurrent_kernel"][0]].shape, default=0))
+    name, axis = axis_of_units(config)
+    shape = tensors[names[name][0]].shape
+    config = with_units(config, shape[axis] if axis < len(shape) else 0)
     if second_bias := [part for parts in names.values() for part in parts[1:] if part in slots]:
         raise RosettaError(
             f"there is a slot for {second_bias[0]}: both biases of an LSTM were trained, so their "

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from pkgutil import resolve_name
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from backends import native_tool
 from common.errors import RosettaError, refusing
@@ -17,6 +16,8 @@ if TYPE_CHECKING:
     from backends.interface import Backend, Emit
     from common.weights import ModelState
 
+Returned = TypeVar("Returned")
+Write = Callable[[Path], tuple[list[str], str]]
 MORE = 1 << 20  # bytes, written to learn why torch could write no more
 
 
@@ -30,28 +31,25 @@ def save_native(
     {model!r}, into a `model` of the model file `api`: imports, an empty line, and the rest. Raises
     RosettaError where the disk is full.
     """
-    framework = backend.framework
-    write = native_tool(framework, "write")
+    write: Write = partial(native_tool(backend.framework, "write"), backend)
     state, _ = RunDirectory.open(run).read_state(weights, backend.config.dtype)
     backend.load(state)
-    return written(folder, partial(write, backend)), resolve_name(
-        f"backends.native.{framework}:LOADS"
-    )
+    return written(folder, write)
 
 
-def written(folder: Path, write: Callable[[Path], list[str]]) -> list[str]:
-    """Write files into a folder, to the disk, and return their names.
+def written(folder: Path, write: Callable[[Path], Returned]) -> Returned:
+    """Write files into a new folder, to the disk, and return what `write` does.
     Raises RosettaError where the disk is full."""
     with refusing(f"{folder.parent} cannot be written", "; nothing is kept there", RosettaError):
         try:
-            files = write(folder)
+            answer = write(folder)
         # torch's, which does not tell what the system refused; one more write does
         except RuntimeError:
             (folder / "more").write_bytes(bytes(MORE))
             raise
-        for name in files:
-            sync(folder / name)
-    return files
+        for path in folder.iterdir():
+            sync(path)
+    return answer
 
 
 def read_native(backend: Backend, emit: Emit, *, paths: Sequence[Path]) -> ModelState:

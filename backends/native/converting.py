@@ -1,6 +1,6 @@
 """Writes a run as a framework's own files, and makes a run of such files."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,15 +12,13 @@ from backends.process.parent import BackendProcess, Runtime
 from common.corpus import prepare
 from common.errors import CannotBeginError, RosettaError
 from common.files import new_folder, scratch_folder, write_json
-from common.models import model_of
+from common.models import axis_of_units, model_of
 from common.run import RunDirectory, refuse_existing
 from common.settings import DataConfig, ModelConfig, ModelName, Precision, TrainConfig
 from common.tensors import model_config
-from common.text import listed
 
 ONNX = ("onnx", "onnxruntime", "onnxscript", "rosetta_diff")  # the last compares what both compute
 VOCABULARY = "vocabulary.json"
-WRITTEN = ("lstm", "attention")  # models of which frameworks' own files are written and read
 CONVERTING = Runtime(threads=1)  # one is enough, since nothing is computed
 
 
@@ -34,7 +32,6 @@ def export_native(
     into the backend's model file.
     """
     find(backend)
-    _require_kept_in(run.model_config.model, "frameworks' own files", WRITTEN)
     refuse_existing(out, "choose another --out")
     with (
         new_folder(out) as folder,
@@ -58,12 +55,6 @@ model = api.Seq2Seq({sizes})
     return [*files, VOCABULARY], program
 
 
-def _require_kept_in(model: str, format: str, models: Collection[str]) -> None:
-    """Raise CannotBeginError for another model than these, which alone are kept in a format."""
-    if model not in models:
-        raise CannotBeginError(f"the model is {model}, and {format} hold {listed(models)} alone")
-
-
 def _write_vocabulary(run: RunDirectory, folder: Path) -> None:
     """Write the characters of both sides, by their ids, and the length to which spaces pad what the
     encoder reads, null where padding is masked."""
@@ -81,20 +72,22 @@ def export_onnx(run: RunDirectory, weights: str, out: Path) -> list[str]:
     where ONNX Runtime does not compute what PyTorch computes.
     """
     find("torch")
-    _require_kept_in(run.model_config.model, "graphs of ONNX", ("lstm",))
+    model = run.model_config
+    if model.model != "lstm":
+        raise CannotBeginError(f"the model is {model.model}, and graphs of ONNX hold lstm alone")
     for package in ONNX:
         if not find_spec(package):
             raise CannotBeginError(
                 f"--to onnx needs {package}; run in the clone: pip install -e '.[torch,onnx]' -e "
                 "./porting"
             )
-    if run.model_config.dtype != "float32":
+    if model.dtype != "float32":
         raise CannotBeginError(
-            f"{run.path} is of {run.model_config.dtype}; ONNX Runtime has LSTMs of float32 alone"
+            f"{run.path} is of {model.dtype}; ONNX Runtime has LSTMs of float32 alone"
         )
     refuse_existing(out, "choose another --out")
     with new_folder(out) as folder, scratch_folder() as records:
-        with BackendProcess("torch", run.model_config, run.train_config, CONVERTING) as process:
+        with BackendProcess("torch", model, run.train_config, CONVERTING) as process:
             files = process.call(
                 convert_in_child.save_onnx,
                 run=run.path,
@@ -137,10 +130,10 @@ def import_native(
         model = model_config(
             material.batch, material.decoder_vocabulary, ModelConfig.latent_dim, dtype, name
         )
-    _require_kept_in(model.model, "frameworks' own files", WRITTEN)
     with BackendProcess(backend, model, train, CONVERTING) as process:
         state = process.call(convert_in_child.read_native, None, READ_SECONDS, paths=paths)
-    units = len(state.weights["encoder/recurrent_kernel"])
+    weight, axis = axis_of_units(model)
+    units = state.weights[weight].shape[axis]
     if latent_dim not in (None, units):
         raise RosettaError(
             f"the model in {paths[0]} has {units} units, and --latent-dim is {latent_dim}; leave "

@@ -9,7 +9,7 @@ from pathlib import Path
 from safetensors.numpy import load_file, save
 
 from backends.interface import Backend
-from backends.native.checks import canonical_state, reading
+from backends.native.checks import canonical_state, reading, tensors_of
 from common.settings import ModelConfig
 from common.weights import ModelState
 
@@ -23,26 +23,23 @@ EXPECTED = (
     "a safetensors file with one array for each weight, by its path in the model, and one of slots "
     "likewise"
 )
-# The path of each canonical weight in the model of jax_model.py.
-PATHS = {
-    "encoder/kernel": "encoder.cell.dense_i.kernel",
-    "encoder/recurrent_kernel": "encoder.cell.dense_h.kernel",
-    "encoder/bias": "encoder.cell.dense_h.bias",
-    "decoder/kernel": "decoder.cell.dense_i.kernel",
-    "decoder/recurrent_kernel": "decoder.cell.dense_h.kernel",
-    "decoder/bias": "decoder.cell.dense_h.bias",
-    "dense/kernel": "dense.kernel",
-    "dense/bias": "dense.bias",
+# What Flax NNX calls the tensors of an LSTM, and that of any other layer.
+LSTM = {
+    "kernel": ["cell.dense_i.kernel"],
+    "recurrent_kernel": ["cell.dense_h.kernel"],
+    "bias": ["cell.dense_h.bias"],
 }
+LAYER = {"kernel": "kernel", "bias": "bias", "gamma": "scale", "beta": "bias"}
 
 
-def write_jax(backend: Backend, folder: Path) -> list[str]:
-    """Save the weights and, in a file of their own, RMSprop's slots."""
-    state = backend.dump()
+def write_jax(backend: Backend, folder: Path) -> tuple[list[str], str]:
+    """Save the weights and, in a file of their own, RMSprop's slots.
+    Returns the files, and what loads the first."""
+    state, paths = backend.dump(), tensors_of(backend.config, LSTM, LAYER)
     for name, arrays in (("model", state.weights), ("optimizer", state.mean_squares)):
-        content = save({PATHS[weight]: array for weight, array in arrays.items()})
+        content = save({paths[weight][0]: array for weight, array in arrays.items()})
         (folder / f"{name}.safetensors").write_bytes(content)
-    return ["model.safetensors", "optimizer.safetensors"]
+    return ["model.safetensors", "optimizer.safetensors"], LOADS
 
 
 def read_jax(paths: Sequence[Path], config: ModelConfig) -> ModelState:
@@ -52,5 +49,5 @@ def read_jax(paths: Sequence[Path], config: ModelConfig) -> ModelState:
     """
     with reading(paths, EXPECTED):
         tensors, *slots = map(load_file, paths)
-        names = {weight: [path] for weight, path in PATHS.items()}
+        names = tensors_of(config, LSTM, LAYER)
         return canonical_state(tensors, slots[0] if slots else {}, names, config)

@@ -1,51 +1,67 @@
 """Writes Keras's whole models and their weights, and has Keras load the weights.
 
-`model.save_weights` writes HDF5. It names a layer by its class and its place among the layers of
-that class. It numbers the optimizer's variables: iteration, learning rate, then a slot for each
-weight in the order of the layers.
+`model.save_weights` writes HDF5. It names a functional model's layer by its class and its place
+among the layers of that class, and another model's by its attribute. It numbers the optimizer's
+variables: iteration, learning rate, then a slot for each weight in the order of the layers.
 """
 
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from textwrap import shorten
 from typing import Any
 
 import h5py
 
+from backends import TABLE
 from backends.interface import Backend
 from backends.native.checks import escaped, reading, with_units
 from common.errors import RosettaError
-from common.models import model_of
+from common.models import axis_of_units, model_of
 from common.settings import ModelConfig
 from common.text import printable
 from common.weights import ModelState, check_state, zeros_like
 
-LOADS = """\
+LOADS_WHOLE = """\
 import keras
 
 # A functional model with its optimizer: whole.fit goes on.
 whole = keras.saving.load_model({model!r})
 for weight, array in zip(model.named_weights().values(), whole.get_weights()):
     api.assign(weight, array)"""
+LOADS = """\
+import keras
+
+model.load_weights({model!r})"""
 EXPECTED = (
-    'what model.save_weights("model.weights.h5") writes for the example\'s functional model: two '
-    "LSTM, a Dense"
+    'what model.save_weights("model.weights.h5") writes for the functional model of the example, '
+    "or for that of --model"
 )
-RECURRENT_KERNEL = "layers/lstm/cell/vars/1"  # the encoder's, in the file
+# The weight of `axis_of_units` in the file of each model.
+MEASURED = {
+    "lstm": "layers/lstm/cell/vars/1",
+    "attention": "layers/lstm/cell/vars/1",
+    "transformer": "encoder/characters/vars/0",
+}
 OPTIMIZER = "optimizer/vars"
 
 
-def functional_model(config: ModelConfig, optimizer: Any) -> Any:
-    """The model as a functional one, from one-hot tensors to probabilities,
-    with an RMSprop that has taken no step.
+def compiled_model(config: ModelConfig, optimizer: Any) -> Any:
+    """The model with an RMSprop that has taken no step.
 
-    The model `lstm` is the official example's own. Weights, and the last of the optimizer's
-    variables, stand in the canonical order.
+    It is functional, from one-hot tensors to probabilities, or the Transformer of its file. The
+    model `lstm` is the official example's own. Weights, and the last of the optimizer's variables,
+    stand in the canonical order.
     """
-    from backends.variants.keras_example import Seq2Seq
+    from backends.variants import keras_example
 
-    sizes = config.num_encoder_tokens, config.num_decoder_tokens, config.latent_dim
-    model = attending_model(*sizes) if config.model == "attention" else Seq2Seq(*sizes).training
+    sizes = model_of(config).sizes(config)
+    if config.model == "transformer":
+        model = import_module(TABLE["keras"].file_of(config.model)).Seq2Seq(*sizes)
+    elif config.model == "attention":
+        model = attending_model(*sizes)
+    else:
+        model = keras_example.Seq2Seq(*sizes).training
     model.compile(optimizer=optimizer, loss="categorical_crossentropy", metrics=["accuracy"])
     optimizer.build(model.trainable_variables)
     return model
@@ -81,11 +97,12 @@ def read_keras(paths: Sequence[Path], config: ModelConfig) -> ModelState:
 def _read(path: Path, config: ModelConfig) -> ModelState:
     from keras import optimizers
 
+    _, axis = axis_of_units(config)
     with h5py.File(path, "r") as file:
         items: dict[str, Any] = {}
         file.visititems(items.__setitem__)  # which follows no links
-        kernel, variables = items[RECURRENT_KERNEL], items.get(OPTIMIZER, {})
-        count, (units, _), dtype = len(variables), kernel.shape, kernel.dtype
+        kernel, variables = items[MEASURED[config.model]], items.get(OPTIMIZER, {})
+        count, units, dtype = len(variables), kernel.shape[axis], kernel.dtype
         # Older versions write no name.
         kind = str(variables.attrs.get("name", "rm_sprop")) if count else ""
     if dtype != config.dtype:
@@ -105,7 +122,7 @@ def _read(path: Path, config: ModelConfig) -> ModelState:
         )
     config = with_units(config, units)
     rate = optimizers.schedules.ExponentialDecay(1.0, 1, 1.0) if rate_is_scheduled else 1.0
-    model = functional_model(config, optimizers.RMSprop(rate))
+    model = compiled_model(config, optimizers.RMSprop(rate))
     try:
         model.load_weights(path)
     except ValueError as error:
@@ -122,17 +139,20 @@ def _read(path: Path, config: ModelConfig) -> ModelState:
     return state
 
 
-def write_keras(backend: Backend, folder: Path) -> list[str]:
+def write_keras(backend: Backend, folder: Path) -> tuple[list[str], str]:
     """Save the functional model, from one-hot tensors to probabilities, ready for `fit` to go on;
-    and its weights and slots alone."""
+    and its weights and slots alone, which is all that is saved of a Transformer. Returns the files,
+    and what loads the first."""
     from keras import optimizers
 
     state, train = backend.dump(), backend.train_config
     optimizer = optimizers.RMSprop(train.learning_rate, rho=train.rho, epsilon=train.epsilon)
-    model = functional_model(backend.config, optimizer)
+    model = compiled_model(backend.config, optimizer)
     model.set_weights(list(state.weights.values()))
     for velocity, slot in zip(optimizer.variables[2:], state.mean_squares.values(), strict=True):
         velocity.assign(slot)
-    model.save(folder / "model.keras")
     model.save_weights(folder / "model.weights.h5")
-    return ["model.keras", "model.weights.h5"]
+    if backend.config.model == "transformer":
+        return ["model.weights.h5"], LOADS
+    model.save(folder / "model.keras")
+    return ["model.keras", "model.weights.h5"], LOADS_WHOLE

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from backends.native.checks import TENSORS, canonical_state, escaped, reading
+from backends.native.checks import canonical_state, escaped, reading, tensors_of
 from common.errors import RosettaError
 from common.settings import ModelConfig
 from common.weights import ModelState
@@ -87,13 +87,13 @@ class StateDictUnpickler(pickle.Unpickler):
         return ALLOWED[module, name]
 
 
-def write_paddle(backend: Any, folder: Path) -> list[str]:
-    """Save the state dicts of model and optimizer."""
+def write_paddle(backend: Any, folder: Path) -> tuple[list[str], str]:
+    """Save the state dicts of model and optimizer. Returns the files, and what loads the first."""
     import paddle  # which reading does without
 
     paddle.save(backend.model.state_dict(), str(folder / "model.pdparams"))
     paddle.save(backend.optimizer.state_dict(), str(folder / "model.pdopt"))
-    return ["model.pdparams", "model.pdopt"]
+    return ["model.pdparams", "model.pdopt"], LOADS
 
 
 def read_paddle(paths: Sequence[Path], config: ModelConfig) -> ModelState:
@@ -103,10 +103,12 @@ def read_paddle(paths: Sequence[Path], config: ModelConfig) -> ModelState:
     Raises RosettaError for files that are damaged, or of another model.
     """
     with reading(paths, EXPECTED):
-        (tensors, parameters), *optimizer = map(_arrays_and_parameters, paths)
+        # A shell's `model.pd*` has the optimizer's file first.
+        in_order = sorted(paths, key=lambda path: path.suffix == ".pdopt")
+        (tensors, parameters), *optimizer = map(_arrays_and_parameters, in_order)
         slots = _slots(optimizer[0][0], parameters) if optimizer else {}
         return canonical_state(
-            _in_layout_of_keras(tensors), _in_layout_of_keras(slots), TENSORS, config
+            _in_layout_of_keras(tensors), _in_layout_of_keras(slots), tensors_of(config), config
         )
 
 

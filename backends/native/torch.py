@@ -8,7 +8,13 @@ from typing import Any
 import torch
 from numpy.typing import NDArray
 
-from backends.native.checks import TENSORS, canonical_state, escaped, reading, refuse_inflated
+from backends.native.checks import (
+    canonical_state,
+    escaped,
+    reading,
+    refuse_inflated,
+    tensors_of,
+)
 from common.errors import RosettaError
 from common.settings import ModelConfig
 from common.weights import ModelState
@@ -22,8 +28,8 @@ EXPECTED = (
 )
 
 
-def write_torch(backend: Any, folder: Path) -> list[str]:
-    """Save the state dicts of model and optimizer."""
+def write_torch(backend: Any, folder: Path) -> tuple[list[str], str]:
+    """Save the state dicts of model and optimizer. Returns the files, and what loads the first."""
     torch.save(backend.model.state_dict(), folder / "model.pt")
     ours = backend.optimizer
     # torch's own optimizer has epsilon elsewhere, and loads the same state.
@@ -33,7 +39,7 @@ def write_torch(backend: Any, folder: Path) -> list[str]:
     for weight, square_avg in zip(ours.weights, ours.mean_squares, strict=True):
         optimizer.state[weight] = {"step": torch.zeros(()), "square_avg": square_avg}
     torch.save(optimizer.state_dict(), folder / "optimizer.pt")
-    return ["model.pt", "optimizer.pt"]
+    return ["model.pt", "optimizer.pt"], LOADS
 
 
 def read_torch(paths: Sequence[Path], config: ModelConfig) -> ModelState:
@@ -50,7 +56,7 @@ def read_torch(paths: Sequence[Path], config: ModelConfig) -> ModelState:
         ]
         tensors = {str(name): _array(tensor) for name, tensor in model.items()}
         slots = _slots(optimizer[0], tensors) if optimizer else {}
-        return canonical_state(tensors, slots, TENSORS, config)
+        return canonical_state(tensors, slots, tensors_of(config), config)
 
 
 def _slots(optimizer: Mapping[str, Any], names: Iterable[str]) -> dict[str, NDArray[Any]]:

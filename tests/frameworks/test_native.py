@@ -21,13 +21,14 @@ from backends import NATIVE, numpy_model
 from backends.decoding import log_softmax
 from backends.interface import Backend
 from backends.native import converting
+from backends.native.checks import with_units
 from backends.native.jax import read_jax
 from backends.native.paddle import read_paddle
 from backends.process.parent import PROJECT, BackendProcess
 from common.errors import RosettaError
 from common.models import model_of
 from common.run import BUNDLED_RUN, STATE, RunDirectory
-from common.settings import DataConfig, TrainConfig
+from common.settings import MOST_UNITS, DataConfig, TrainConfig
 from common.weights import ModelState, initial_state
 from tests.conftest import AT_LENGTH, SETTINGS, StartBackend, material, model
 from tests.support import child, small_run
@@ -461,6 +462,14 @@ def test_the_printed_lines_load_the_weights(
     assert status == 0
     for weight, array in expected.weights.items():
         np.testing.assert_array_equal(weights[weight], array)
+
+
+def test_units_whose_weights_would_take_more_than_a_file_has_are_refused() -> None:
+    assert with_units(MODEL, MOST_UNITS).latent_dim == MOST_UNITS
+    with pytest.raises(RosettaError, match="4096 units and 2,9"):
+        with_units(replace(MODEL, model="transformer"), MOST_UNITS)
+    with pytest.raises(RosettaError, match="0 units, expected 1"):
+        with_units(MODEL, 0)
 
 
 @pytest.mark.parametrize(

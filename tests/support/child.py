@@ -271,9 +271,8 @@ class Malicious:
 def save(backend: Backend, emit: Emit, *, state: ModelState, folder: Path) -> list[str]:
     """Have the backend write a state into `folder`; returns the files' names."""
     backend.load(state)
-    return convert_in_child.written(
-        folder, partial(native_tool(backend.framework, "write"), backend)
-    )
+    write = partial(native_tool(backend.framework, "write"), backend)
+    return convert_in_child.written(folder, write)[0]
 
 
 @dataclass(frozen=True, eq=False)

@@ -362,6 +362,15 @@ def test_what_acts_is_likely(name: str, started: dict[str, Side], tmp_path: Path
     assert f"likely: {LIKELY[name]}" in told(compared(left, wrong))
 
 
+def test_the_axis_of_a_softmax_is_told(started: dict[str, Side], tmp_path: Path) -> None:
+    """The last one may be counted from the first. What both sides call alike is not told."""
+    left, equal, wrong = excuses(started, "SoftmaxOverAnAxis", tmp_path)
+    assert "axis" not in told(compared(left, equal))
+    found = told(compared(left, wrong))
+    assert "differs: of act axis is -1 on the left and 1 on the right" in found
+    assert "side calls" not in found
+
+
 def test_calls_of_several_shapes_have_their_order(started: dict[str, Side], tmp_path: Path) -> None:
     """And the place of a mistake is right."""
     left, equal, wrong = excuses(started, "CallsOfOtherShapes", tmp_path)

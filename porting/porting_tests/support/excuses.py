@@ -338,6 +338,17 @@ class MissingModule(Row):
         return h if self.wrong else self.act(h)
 
 
+class SoftmaxOverAnAxis(Row):
+    """Both sides call a softmax, over the last axis or over time."""
+
+    def build(self) -> None:
+        super().build()
+        self.act = nn.Softmax((-1, 2, 1)[self.turn])
+
+    def middle(self, h: Tensor) -> Tensor:
+        return self.act(h)
+
+
 class NormWithActivation(Row):
     """A norm calls its own activation."""
 

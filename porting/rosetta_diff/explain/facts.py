@@ -94,9 +94,10 @@ def called_between(broken: Broken) -> Iterator[Cause]:
         words = [
             " and ".join(f"{of.layer.classes[0]} {of.name}" for of in of_side) for of_side in calls
         ]
-        yield Cause(
-            f"before {broken.name} the left side calls {words[0]}, the right side {words[1]}"
-        )
+        if words[0] != words[1]:
+            yield Cause(
+                f"before {broken.name} the left side calls {words[0]}, the right side {words[1]}"
+            )
     of_kinds = [Counter(of.kind for of in of_side) for of_side in calls]
     alone = [kind for kind, number in of_kinds[0].items() if number == of_kinds[1][kind] == 1]
     of_one_kind = [

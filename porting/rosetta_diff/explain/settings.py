@@ -107,11 +107,22 @@ def settings_between(left: WeightGroup, right: WeightGroup) -> Iterator[tuple[st
     for name in [name for name in left.settings if name in right.settings]:
         values = [group.settings[name] for group in (left, right)]
         both = [per_axis(value) if name in PER_AXIS else value for value in values]
+        if name == "axis" and not are_two_axes((left, right), both):
+            continue
         if not equal(*both) and (name not in PER_AXIS or comparable(left, *both)):
             words = (
                 f"{WORDS.get(name, name)} is {values[0]} on the left and {values[1]} on the right"
             )
             yield name, Cause(words, ENTRIES.get((left.kind, name), "") or ENTRIES.get(name, ""))
+
+
+def are_two_axes(groups: Sequence[WeightGroup], axes: Sequence[Any]) -> bool:
+    """Return True for two axes of layers that give arrays of one shape.
+    One may be counted from the first axis, and the other from the last."""
+    shapes = [group.shapes_of_call(group.calls[0])[0] if group.calls else () for group in groups]
+    rank = len(shapes[0]) if shapes[0] == shapes[1] else 0
+    numbers = all(isinstance(axis, int) for axis in axes)
+    return numbers and rank > 0 and (axes[0] - axes[1]) % rank != 0
 
 
 def comparable(group: WeightGroup, left: Any, right: Any) -> bool:

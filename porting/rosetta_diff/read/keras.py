@@ -95,6 +95,7 @@ class Keras(Framework):
         dilation="dilation_rate",
         padding="padding",
         groups="groups",
+        axis="axis",
     )
     always = {
         "embedding": {"padding_idx": None},
@@ -145,7 +146,7 @@ class Keras(Framework):
 SETTINGS = (
     "epsilon momentum rate reset_after padding_idx time_first approximate activation "
     "recurrent_activation num_heads negative_slope stride dilation padding padding_mode ceil_mode "
-    "groups mode"
+    "groups axis mode"
 ).split()
 OF_OPTIMIZERS = (
     "learning_rate epsilon beta_1 beta_2 momentum rho weight_decay nesterov centered amsgrad "

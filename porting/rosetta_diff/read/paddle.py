@@ -66,6 +66,7 @@ class Paddle(Framework):
         ceil_mode="ceil_mode",
         groups="_num_groups _groups",
         padding_mode="_padding_mode",
+        axis="_axis",
         mode="mode",
     )
     meanings = {"_padding_idx": lambda row: None if row == -1 else row}

@@ -102,6 +102,7 @@ class Torch(Framework):
         ceil_mode="ceil_mode",
         groups="num_groups groups",
         padding_mode="padding_mode",
+        axis="dim",
     )
     meanings = {
         # The new batch's share, where Keras and Paddle have the old statistics';

@@ -45,11 +45,9 @@ decoder_input_data = one_hot(targets, target_characters, max_decoder_seq_length)
 decoder_target_data = one_hot(ahead, target_characters, max_decoder_seq_length)
 
 # 2. Model
-encoder = keras.layers.LSTM(latent_dim, return_state=True, name="encoder")
-decoder_lstm = keras.layers.LSTM(
-    latent_dim, return_sequences=True, return_state=True, name="decoder_lstm"
-)
-decoder_dense = keras.layers.Dense(len(target_characters), name="decoder_dense")
+encoder = keras.layers.LSTM(latent_dim, return_state=True)
+decoder_lstm = keras.layers.LSTM(latent_dim, return_sequences=True, return_state=True)
+decoder_dense = keras.layers.Dense(len(target_characters))
 
 encoder_inputs = keras.Input((None, len(input_characters)))
 decoder_inputs = keras.Input((None, len(target_characters)))
@@ -92,9 +90,8 @@ model.save(args.out / "model.keras")  # the optimizer, too
 model = keras.models.load_model(args.out / "model.keras")
 
 # 6. Decode
-# The layers of the model that was read back.
-layer_names = "encoder", "decoder_lstm", "decoder_dense"
-encoder, decoder_lstm, decoder_dense = map(model.get_layer, layer_names)
+# The layers of the model that was read back, after its two inputs.
+encoder, decoder_lstm, decoder_dense = model.layers[2:]
 
 
 def decode_sequence(input_seq):

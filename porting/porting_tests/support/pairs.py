@@ -161,9 +161,9 @@ def random_block(rng: np.random.Generator, kind: str, width: int, keras: bool) -
 def random_cuts(rng: np.random.Generator, block: Config) -> list[Config]:
     """The cuts of a block on both sides.
 
-    No line of a mapping says how "q k+v" and groups belong together, since it has one arrangement
-    for all parts of an array, nor how one array with query and key in RoPE's other order does, nor
-    one with gate and up exchanged.
+    No line of a mapping says how "q k+v" and groups belong together, nor "q+k+v" and groups of
+    several heads, since it has one arrangement for all parts of an array, nor how one array with
+    query and key in RoPE's other order does, nor one with gate and up exchanged.
     """
     cuts = [*CUTS[block["kind"]], *(["framework"] * 2 if block.get("own") else [])]
     if block["kind"] == "recurrent" and (
@@ -174,6 +174,8 @@ def random_cuts(rng: np.random.Generator, block: Config) -> list[Config]:
     one, other = (str(rng.choice(cuts)) for _ in range(2))
     if {one, other} == {"q k+v", "grouped q+k+v"}:
         one, other = "q k+v", "q+k+v"
+    if {one, other} == {"q+k+v", "grouped q+k+v"} and 1 < block["groups"] < block["heads"]:
+        one = other
     if "up+gate" in (one, other) and "gate up" not in (one, other):
         other = one
     orders = [

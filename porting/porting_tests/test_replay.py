@@ -241,8 +241,8 @@ def test_a_pool_is_told_at_what_the_next_layer_is_given(
     }
     ceiling = "of pool ceil_mode is True on the left and False on the right"
     (replayed_causes,) = diff.replay.causes.values()
-    for causes in (diff.causes, replayed_causes):
-        assert ceiling in [cause.sentence for cause in causes]
+    assert ceiling in [cause.sentence for cause in diff.causes]
+    assert [cause.sentence for cause in replayed_causes] == [ceiling]
 
 
 def test_a_tensor_that_a_layer_keeps_is_no_weight(started: dict[str, Side], tmp_path: Path) -> None:

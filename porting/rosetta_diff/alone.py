@@ -14,7 +14,7 @@ from typing import Any
 from rosetta_diff.arrays import PRECISE
 from rosetta_diff.explain.broken import LIKELY, Broken, Cause
 from rosetta_diff.explain.causes import causes_of
-from rosetta_diff.explain.facts import called_between
+from rosetta_diff.explain.facts import settings_before
 from rosetta_diff.explain.optimizers import step_differs
 from rosetta_diff.explain.settings import settings_differ
 from rosetta_diff.feed import FedCall, Partners, checksum, left_calls
@@ -230,7 +230,7 @@ class Replay:
         self.checks.append(replace(check, place=place))
 
     def _causes(self, check: Check, failed: Sequence[Check]) -> list[Cause]:
-        """Causes whose test passed, else what differs in settings, and in calls right before;
+        """Causes whose test passed, else settings that differ, of calls right before, too;
         what else is told needs the whole model."""
         causes = [
             cause for cause in causes_of(self.stages, check, failed) if cause.standing == LIKELY
@@ -239,7 +239,7 @@ class Replay:
         if causes or not (item.is_output or item.is_update):
             return causes
         if item.is_output:
-            return [*settings_differ(broken), *called_between(broken)]
+            return [*settings_differ(broken), *settings_before(broken)]
         recorded = settings_differ if item.is_statistic else step_differs
         return [*recorded(broken)]
 

@@ -1,7 +1,7 @@
 """Facts about a stage that breaks, and what to record next."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import islice, permutations, product
@@ -29,6 +29,7 @@ from rosetta_diff.pair.drafts import (
 )
 from rosetta_diff.pair.pairs import LayerPair
 from rosetta_diff.read.description import RecordedWeight
+from rosetta_diff.read.groups import WeightGroup
 from rosetta_diff.read.rules import RECURRENT
 from rosetta_diff.read.side import is_within
 
@@ -98,6 +99,20 @@ def called_between(broken: Broken) -> Iterator[Cause]:
             yield Cause(
                 f"before {broken.name} the left side calls {words[0]}, the right side {words[1]}"
             )
+    yield from settings_between_calls(calls)
+
+
+def settings_before(broken: Broken) -> Iterator[Cause]:
+    """Settings that differ of calls of layers without weights right before the layer that is shown,
+    where that is given something else."""
+    calls = [bare_calls(broken, place) for place in range(len(broken.groups))]
+    if any(calls) and not given_the_same(broken):
+        yield from settings_between_calls(calls)
+
+
+def settings_between_calls(calls: Sequence[Sequence[WeightGroup]]) -> Iterator[Cause]:
+    """Settings that differ of the calls of both sides: in their order where there are as many, else
+    of the kinds that each side calls once."""
     of_kinds = [Counter(of.kind for of in of_side) for of_side in calls]
     alone = [kind for kind, number in of_kinds[0].items() if number == of_kinds[1][kind] == 1]
     of_one_kind = [

@@ -119,8 +119,14 @@ def settings_between(left: WeightGroup, right: WeightGroup) -> Iterator[tuple[st
 def are_two_axes(groups: Sequence[WeightGroup], axes: Sequence[Any]) -> bool:
     """Return True for two axes of layers that give arrays of one shape.
     One may be counted from the first axis, and the other from the last."""
-    shapes = [group.shapes_of_call(group.calls[0])[0] if group.calls else () for group in groups]
-    rank = len(shapes[0]) if shapes[0] == shapes[1] else 0
+    shapes = [
+        group.side.shape(part, "layers")
+        for group in groups
+        for call in group.calls[:1]
+        for part in call.parts[:1]
+        if part in group.side.arrays("layers")
+    ]
+    rank = len(shapes[0]) if len(shapes) == len(groups) and shapes[0] == shapes[1] else 0
     numbers = all(isinstance(axis, int) for axis in axes)
     return numbers and rank > 0 and (axes[0] - axes[1]) % rank != 0
 

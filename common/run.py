@@ -361,4 +361,5 @@ def _digest(path: Path) -> str:
     """The SHA-256 of a file of text. Raises RosettaError
     where the file cannot be read or is larger than is read."""
     with _refusing_damage(path), open_at_most(LARGEST_TEXTS[path.name], path) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type] # whose type is too narrow
+        # Its declared type is too narrow.
+        return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]

@@ -141,7 +141,8 @@ def _open_closed_streams() -> None:
     """Open the null device for each standard stream that the caller closed, as some daemons do."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 (it stays open)
+            # It stays open.
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
 
 
 def _leave_output() -> None:

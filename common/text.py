@@ -56,7 +56,8 @@ def typed_lines(prompt: str) -> Iterator[list[str]]:
     """Lists of one line each, as they are typed at a terminal after a prompt,
     until Ctrl-D or "quit"."""
     with suppress(ImportError):  # where Python was built without it, lines cannot be edited
-        import readline  # noqa: F401 (with it, `input` lets a line be edited and earlier ones be recalled)
+        # With it `input` lets a line be edited, and earlier ones be recalled.
+        import readline  # noqa: F401
     while True:
         try:
             if (line := input(prompt)).strip() == "quit":

@@ -38,7 +38,7 @@ EXPECTED = (
     "or for that of --model"
 )
 # The weight of `axis_of_units` in the file of each model.
-MEASURED = {
+WEIGHT_OF_UNITS = {
     "lstm": "layers/lstm/cell/vars/1",
     "attention": "layers/lstm/cell/vars/1",
     "transformer": "encoder/characters/vars/0",
@@ -101,7 +101,7 @@ def _read(path: Path, config: ModelConfig) -> ModelState:
     with h5py.File(path, "r") as file:
         items: dict[str, Any] = {}
         file.visititems(items.__setitem__)  # which follows no links
-        kernel, variables = items[MEASURED[config.model]], items.get(OPTIMIZER, {})
+        kernel, variables = items[WEIGHT_OF_UNITS[config.model]], items.get(OPTIMIZER, {})
         count, units, dtype = len(variables), kernel.shape[axis], kernel.dtype
         # Older versions write no name.
         kind = str(variables.attrs.get("name", "rm_sprop")) if count else ""

@@ -32,8 +32,8 @@ SOCKET = "ROSETTA_SOCKET"  # the variable that has the number of the process's e
 # Matches the beginning of a variable that steers a framework
 # or a library that a framework computes with.
 STEERING = re.compile(
-    "(ATEN|DNNL|FLAGS|GOMP|JAX|KMP|MKL|OMP|ONEDNN|OPENBLAS|TF|XLA)_|GLIBC_TUNABLES|KERAS_BACKEND$|NPROC$|"
-    "NVIDIA_TF32|TORCH_ALLOW_TF32"
+    "(ATEN|DNNL|FLAGS|GOMP|JAX|KMP|MKL|OMP|ONEDNN|OPENBLAS|TF|XLA)_|GLIBC_TUNABLES|KERAS_BACKEND$"
+    "|NPROC$|NVIDIA_TF32|TORCH_ALLOW_TF32"
 )
 
 # Matches the variables by which launchers tell a process its place. A worker gets them from whoever

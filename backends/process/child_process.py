@@ -75,7 +75,8 @@ class ChildProcess:
         self._ending = Lock()
         starter = [sys.executable, "-ISc", ADOPTING] if adopts else []
         with opened:
-            self._output = opened.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 (it is on the stack)
+            # The stack closes it.
+            self._output = opened.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
             self._socket, end_of_child = socket.socketpair()
             opened.enter_context(self._socket)
             self._stream = opened.enter_context(self._socket.makefile("rb"))

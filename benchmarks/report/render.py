@@ -71,7 +71,8 @@ def html(markdown: str, charts: Mapping[str, str]) -> str:
     for section in re.split(r"^## ", below, flags=re.MULTILINE)[1:]:
         title, _, body = section.partition("\n")
         folded.append(
-            f"<details>\n<summary>{parser.renderInline(title)}</summary>\n{parser.render(body)}</details>\n"
+            f"<details>\n<summary>{parser.renderInline(title)}</summary>\n"
+            f"{parser.render(body)}</details>\n"
         )
     title = answer.partition("\n")[0].strip("# ").replace("`", "")
     return document("report", title, parser.render(answer) + "".join(folded))

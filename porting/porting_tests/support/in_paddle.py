@@ -8,7 +8,9 @@ import paddle
 from paddle import nn
 
 from porting_tests.support import PORTING
-from porting_tests.support.modules import *  # noqa: F403  # the module is a framework's whole side for the tests
+
+# The module is a framework's whole side for the tests.
+from porting_tests.support.modules import *  # noqa: F403
 from porting_tests.support.modules import small, squared, trainings
 
 sys.path.insert(0, str(PORTING / "ports"))

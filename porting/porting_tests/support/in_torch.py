@@ -6,7 +6,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from porting_tests.support.modules import *  # noqa: F403  # the module is a framework's whole side for the tests
+# The module is a framework's whole side for the tests.
+from porting_tests.support.modules import *  # noqa: F403
 from porting_tests.support.modules import autocast, small, squared, trainings
 
 

@@ -69,7 +69,10 @@ class Broken:
             after is None or start is None or start.shape != after.shape for after, start in pairs
         ):
             return np.zeros(0), np.zeros(0)
-        left, right = (head(after).astype(np.float64) - head(start) for after, start in pairs)  # type: ignore
+        left, right = (
+            head(after).astype(np.float64) - head(start)  # type: ignore
+            for after, start in pairs
+        )
         return left, right
 
     @property

@@ -162,7 +162,7 @@ class OfChannels(Block):
 
 class Attention(Block):
     """Attention of grouped heads. The framework's own may mask "padding", or "words" by mistake,
-    and another one be "causal", or that one position too far."""
+    and another one be "causal", or that one position too far. The softmax may be over the queries."""
 
     axes = (
         "q: width heads*size, k: width groups*size, v: width groups*size, o: heads*size width, "
@@ -195,7 +195,12 @@ class Attention(Block):
         if in_turns:
             q = api.transpose(api.reshape(q, (*x.shape[:2], -1, groups, size)), (0, 1, 3, 2, 4))
         scores = api.einsum("ntghd,nsgod->nghts", q, k) * self.computed.get("scale", size**-0.5)
-        scores = api.softmax(scores + self._mask(x.shape[1]))
+        scores = scores + self._mask(x.shape[1])
+        if self.computed.get("softmax") == "queries":
+            of_queries = api.softmax(api.transpose(scores, (0, 1, 2, 4, 3)))
+            scores = api.transpose(of_queries, (0, 1, 2, 4, 3))
+        else:
+            scores = api.softmax(scores)
         found = api.einsum("nghts,nsgod->ntghd", scores, v)
         found = api.transpose(found, (0, 1, 3, 2, 4)) if in_turns else found
         return self.out(api.reshape(found, (*x.shape[:2], -1)))

@@ -78,6 +78,7 @@ SCALES: dict[str, Callable[[int, int], float]] = {  # of a head's size, and of t
     "one over the root of all heads' size": lambda size, heads: (size * heads) ** -0.5,
     "the root of a head's size": lambda size, heads: size**0.5,
 }
+SOFTMAX_OVER = {"keys": -1, "queries": -2, "heads": 1}  # axes of the scores (N, H, T, S)
 BASES = (1e4, 5e5, 1e6, 100.0, 10.0)  # usual ones, of rotary embeddings
 
 
@@ -93,6 +94,7 @@ def attention(
     rope: str = choice("pairs of rotary embeddings are", ("none", "halves", "interleaved")),
     base: float = choice("the base of rotary embeddings is", BASES),
     all_masked: str = choice("", ("each counts the same", "nothing counts")),
+    over: str = choice("the attention's softmax is over the", tuple(SOFTMAX_OVER)),
 ) -> Array | None:
     size = width // heads
     if heads * len(parts[0]) * parts[0].shape[1] * parts[1].shape[1] > LARGEST_SCORES:
@@ -101,21 +103,27 @@ def attention(
     if rope != "none":
         q, k = (rotated(array, rope, base) for array in (q, k))
     k, v = (array.repeat(heads // k.shape[2], 2) for array in (k, v))
-    return attended(
-        q, k, v, masks[mask], SCALES[scale](size, heads), all_masked == "nothing counts"
-    )
+    strict, axis = all_masked == "nothing counts", SOFTMAX_OVER[over]
+    return attended(q, k, v, masks[mask], SCALES[scale](size, heads), strict, axis)
 
 
 def attended(
-    q: Array, k: Array, v: Array, mask: Array, scale: float, strict: bool = False
+    q: Array,
+    k: Array,
+    v: Array,
+    mask: Array,
+    scale: float,
+    strict: bool = False,
+    axis: int = -1,
 ) -> Array:
     """The attention of q (N, T, H, D) to k and v (N, S, H, D). The mask is added to the scores
-    (N, H, T, S); where all are infinitely small, each counts the same, or none where it is
-    `strict`."""
+    (N, H, T, S), whose softmax is over `axis`; where all are infinitely small, each counts the
+    same, or none where it is `strict`."""
     q, k, v = (array.swapaxes(1, 2) for array in (q, k, v))
     scores = q @ k.swapaxes(-1, -2) * scale + mask
-    nothing = np.isneginf(scores).all(-1, keepdims=True)
-    weights = softmax(np.where(nothing, 0.0, scores)) * ~(nothing & strict)
+    nothing = np.isneginf(scores).all(axis, keepdims=True)
+    of_axis = np.where(nothing, 0.0, scores).swapaxes(axis, -1)
+    weights = softmax(of_axis).swapaxes(axis, -1) * ~(nothing & strict)
     output = (weights @ v).swapaxes(1, 2)
     return np.asarray(output.reshape(*output.shape[:2], -1))
 

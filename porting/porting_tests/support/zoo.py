@@ -162,7 +162,8 @@ class OfChannels(Block):
 
 class Attention(Block):
     """Attention of grouped heads. The framework's own may mask "padding", or "words" by mistake,
-    and another one be "causal", or that one position too far. The softmax may be over the queries."""
+    and another one be "causal", or that one position too far. The softmax may be over
+    the queries."""
 
     axes = (
         "q: width heads*size, k: width groups*size, v: width groups*size, o: heads*size width, "

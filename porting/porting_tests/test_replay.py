@@ -127,6 +127,35 @@ def loss_of(model, x):
 images = torch.randn(2, 1, 33, 33)
 Record(folder, feed=feed).training(Net(), [images], loss_of, torch.optim.SGD, steps=1)
 """
+# Without blocks, so that nothing becomes the left one's between them, a sum goes through the model.
+# On the right the second and the fifth activation are missing.
+RESIDUALS = """
+import sys
+import torch
+from torch import nn
+from rosetta_record import Record
+
+folder, feed, is_right = sys.argv[1], sys.argv[2] or None, sys.argv[3] == "right"
+torch.set_default_dtype(torch.float64)
+torch.manual_seed(0)
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(6, 6) for _ in range(8))
+
+    def forward(self, x):
+        for number, layer in enumerate(self.layers):
+            made = layer(x)
+            x = x + (made if is_right and number in (1, 4) else torch.relu(made))
+        return x
+
+def loss_of(model, x):
+    return model(x).square().mean()
+
+record = Record(folder, feed=feed)
+record.training(Net(), [torch.randn(5, 6)], loss_of, torch.optim.SGD, steps=1)
+"""
 # A layer keeps two tensors, which Paddle has among its buffers;
 # the attention weights only where layers are fed.
 KEEPS = """
@@ -252,6 +281,21 @@ def test_a_tensor_that_a_layer_keeps_is_no_weight(started: dict[str, Side], tmp_
     )
     assert diff.replay
     assert (diff.passed, places(diff), diff.replay.not_judged) == (True, [], {})
+
+
+def test_a_difference_that_a_residual_carries_on_is_told_once(
+    started: dict[str, Side], tmp_path: Path
+) -> None:
+    """The second mistake makes another difference of it, which is told."""
+    diff = replayed_alone(started["torch"], RESIDUALS, tmp_path)
+    assert diff.replay
+    assert places(diff) == ["layers.2 is given another input", "layers.5 is given another input"]
+    again = "since it is given the difference of layers.{} again, as by a residual"
+    carried = {3: 2, 4: 2, 6: 5, 7: 5}
+    assert diff.replay.not_judged == {
+        "": "since it holds layers.5, which is wrong",
+        **{f"layers.{later}": again.format(first) for later, first in carried.items()},
+    }
 
 
 def test_a_layer_that_differs_in_a_replay_alone_is_told(

@@ -8,8 +8,11 @@ the next one. Nothing passes by default: what could not be judged is listed.
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import islice
 from typing import Any
+
+import numpy as np
 
 from rosetta_diff.arrays import PRECISE
 from rosetta_diff.explain.broken import LIKELY, Broken, Cause
@@ -145,8 +148,8 @@ class Replay:
         self._judge_step()
 
     def _tell_arrivals(self, call: RecordedCall, arrivals: Arrivals) -> None:
-        """Tell what comes to a layer otherwise,
-        but for an array that comes to a layer around it."""
+        """Tell what comes to a layer otherwise, but for an array that comes to a layer around it,
+        and for a difference that a sum carries on."""
         around = [
             place
             for place in arrivals
@@ -157,7 +160,28 @@ class Replay:
         }
         for check in arrivals.get((call.layer, call.number), ()):
             if not check.passed and check.item.name not in told:
-                self._add(check, call, TAKES)
+                before = self._carried_from(check)
+                if before:
+                    again = f"since it is given the difference of {before} again, as by a residual"
+                    self.not_judged.setdefault(call.layer, again)
+                else:
+                    self._add(check, call, TAKES)
+
+    def _carried_from(self, check: Check) -> str:
+        """Return the layer before which was given the same difference, which a sum carries on;
+        "" where there is none."""
+        left, right = check.item.left(), check.item.right()
+        for place, first in reversed(self.wrong.items()):
+            of_first = first.item.left(), first.item.right()
+            arrays = [array for array in (left, right, *of_first) if array is not None]
+            kinds = {(array.shape, array.dtype.kind) for array in arrays}
+            if place.words == GIVES or len(arrays) < 4 or kinds != {(arrays[0].shape, "f")}:
+                continue
+            _, now, expected, got = (array.astype(np.float64) for array in arrays)
+            rest = replace(check.item, right=partial(np.subtract, now, got - expected))
+            if judge(rest).passed:
+                return place.layer
+        return ""
 
     def _judge_output(
         self, item: Item, call: RecordedCall, arrivals: Arrivals, strange: Sequence[str], after: str
@@ -176,8 +200,9 @@ class Replay:
             self.not_judged.setdefault(call.layer, after)
             return False
         misfit = None if check.passed else next(self._compare_given(call, fit=False), None)
+        sources = [*strange, *([] if check.passed or misfit else [self._carried_from(check)])]
         within = next(
-            (path for path in strange if path != call.layer and is_within(path, call.layer)), ""
+            (path for path in sources if path != call.layer and is_within(path, call.layer)), ""
         )
         if within and not (check.passed or misfit):
             self.not_judged.setdefault(call.layer, f"since it holds {within}, which is wrong")

@@ -17,7 +17,7 @@ MUCH_SMALLER, NEAR_THE_BOUND = 1000, 30
 # with a hypothesis pass the test of one of those tried.
 CHANCE = 0.01
 ROUNDING = 1e-13  # an error that is as good as none
-CHOICES_TRIED, WORK = 4_000, 1 << 33  # in one search, and multiplications for all of them
+CHOICES_TRIED, WORK = 5_000, 1 << 33  # in one search, and multiplications for all of them
 LEFT_CHOICES = 8  # of those by which the left side can be explained
 
 Chosen = Mapping[str, Any]  # a value for each parameter

@@ -115,6 +115,21 @@ class SmallGradient(Row):
         return 1e-6 * first.square().mean() + last.square().mean(), {"out": last}
 
 
+class ScalarOfTermsThatCancel(Row):
+    """The terms of a scalar's gradient cancel, as those of HGNetV2's scalars."""
+
+    single = True
+
+    def build(self) -> None:
+        super().build()
+        self.scale = nn.Parameter(torch.tensor(1.0))
+
+    def loss(self, of: Given) -> tuple[Tensor, Outputs]:
+        h, out = self.first(of["x"]).detach(), self.last(of["x"])
+        mean = (self.scale * (1e3 * (h - h.mean()) + 0.1)).mean()
+        return mean - mean.detach() + out.square().mean(), {"out": out}
+
+
 class RoundedOnTheLeft(Row):
     """One line of both sides rounds to bfloat16."""
 

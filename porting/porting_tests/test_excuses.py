@@ -80,6 +80,35 @@ def test_a_gradient_of_rounding_is_told(
     assert not {SMALL, EXPLAINED} & {*compared(tmp_path / "left", tmp_path / "equal").notes}
 
 
+@pytest.mark.parametrize(("further", "broken"), [(1.0, None), (1.1, "step")])
+def test_a_norm_to_which_gradients_are_clipped_explains_a_step(
+    further: float, broken: str | None, tmp_path: Path
+) -> None:
+    """The gradient of w is within its bound, which is measured, and by it b moves less."""
+    start = {"w": np.array([0.5, -2.0], np.float32), "b": np.array([1.5, -6.0], np.float32)}
+
+    def write(folder: Path, times: float, further: float = 1.0) -> None:
+        gradients = {name: np.array([30.0, -20.0], np.float32) for name in start}
+        gradients["w"] *= np.float32(times)
+        record = Record(folder)
+        record.weights(**start)
+        record.forward(y=start["w"])
+        record.gradients(gradients=gradients)
+        if folder.name != "control":
+            norm = np.linalg.norm([*gradients.values()])
+            steps = {name: np.float32(0.1 / norm) * of for name, of in gradients.items()}
+            steps["b"] *= np.float32(further)
+            record.step(1, 0.5, {name: start[name] - step for name, step in steps.items()})
+
+    write(tmp_path / "left", 1.0)
+    write(tmp_path / "left" / "control", 1.01)
+    write(tmp_path / "right", 1.02, further)
+    found = compared(tmp_path / "left", tmp_path / "right")
+    assert found.broken == broken
+    if not broken:
+        assert f"{EXPLAINED}, w weight" in found.notes
+
+
 def test_a_square_that_underflows_is_left_out_of_a_step(tmp_path: Path) -> None:
     """Numbers above float16's normal ones are compared,
     and of a step without such numbers nothing is said."""

@@ -4,7 +4,7 @@ The left side is what is expected."""
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from math import inf
+from math import inf, sqrt
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from rosetta_diff.arrays import (
     Load,
     largest,
     largest_difference,
+    pieces,
 )
 from rosetta_diff.helpers import count, some_of
 from rosetta_diff.judge import rules
@@ -350,6 +351,14 @@ class Stages:
         )
         return max((self.distance(*of) for of in trained), default=0.0)
 
+    @cached_property
+    def error_of_norm(self) -> float:
+        """How far the norms of all gradients are apart, as a share of the larger one."""
+        arrays = [pair.arrays(name, "gradients") for pair, name in self.tensors_of_pairs()]
+        both = [(left, right) for left, right in arrays if left is not None and right is not None]
+        norms = [sqrt(sum(map(sum_of_squares, of_side))) for of_side in zip(*both, strict=True)]
+        return abs(norms[0] - norms[1]) / max(*norms, TINY) if norms else 0.0
+
     def distance(self, pair: LayerPair, name: str) -> float:
         """The farthest that the left step moved a number of a tensor,
         of those that do not underflow."""
@@ -388,6 +397,11 @@ def moved(read: Callable[[str, str], Array | None], name: str, but: Array | None
         return 0.0
     ignored = None if but is None or not but.any() else np.where(but, inf, 0.0)
     return largest_difference(before, after, None if ignored is None else ignored.__getitem__)[0]
+
+
+def sum_of_squares(array: Array) -> float:
+    whole = np.atleast_1d(array)
+    return sum(float(np.square(whole[of], dtype=np.float64).sum()) for of in pieces(whole.shape))
 
 
 def rounding_of_start(

@@ -148,8 +148,9 @@ def allow_explained(stages: Stages, item: Item) -> Item:
     """Allow what the accepted differences of gradients make of a step.
 
     No optimizer makes of an error of a gradient, as a share of it, a larger share of its update,
-    from which weight decay, as a share of a weight, may have taken something. An update is no
-    larger than the farthest that the step moves a weight.
+    from which weight decay, as a share of a weight, may have taken something; nor of an error of
+    the norm of all gradients, by which some are clipped. An update is no larger than the farthest
+    that the step moves a weight.
     """
     if item.pair is None:
         return item
@@ -173,7 +174,7 @@ def allow_explained(stages: Stages, item: Item) -> Item:
         ) + decay * np.abs(start)
         size = np.maximum(np.abs(left_gradient), np.abs(right_gradient))
         share = np.abs(left_gradient - right_gradient) / np.maximum(size, np.finfo(size.dtype).tiny)
-        return np.asarray(rounding(rows) + 2 * update * share)
+        return np.asarray(rounding(rows) + 2 * update * (share + stages.error_of_norm))
 
     return replace(item, bound=replace(item.bound, allowed=lambda: allowed))
 

@@ -1,4 +1,4 @@
-"""The bounds of `rosetta-diff`: four times the left side's own noise where that was measured,
+"""The bounds of `rosetta-diff`: some times the left side's own noise where that was measured,
 and else those of the table."""
 
 from dataclasses import replace
@@ -23,7 +23,7 @@ from porting_tests.support.records import (
 )
 from rosetta_diff import report
 from rosetta_diff.diff import Diff, compare_records
-from rosetta_diff.judge.bounds import NOISES, TOLERANCES_OF_ANY_MODEL
+from rosetta_diff.judge.bounds import NOISES, NOISES_OF_GRADIENTS, TOLERANCES_OF_ANY_MODEL
 from rosetta_diff.judge.check import STAGES, Bound, Item, judge
 from rosetta_diff.judge.noise import rounding_of_loss
 from rosetta_diff.read.side import Side
@@ -37,6 +37,10 @@ QUANTITIES = {
     "loss": ["loss"],
     "gradients": ["gradients fc kernel"],
 }
+
+
+# How many times the noise of a stage its bound is.
+TIMES = dict.fromkeys(QUANTITIES, NOISES) | {"gradients": NOISES_OF_GRADIENTS}
 
 
 def off(stage: str, share: float) -> dict[str, Any]:
@@ -76,17 +80,18 @@ def compared(
     ("noise", "said"),
     [(1e-11, {"precision": "float64"}), (0.04, AUTOCAST), (0.04, {"precision": "bfloat16"})],
 )
-def test_three_times_the_noise_passes_and_five_times_do_not(
+def test_a_bound_is_so_many_times_the_noise(
     stage: str, noisy: str, noise: float, said: dict[str, Any], tmp_path: Path
 ) -> None:
-    for times in (3, 5):
-        found = compared(tmp_path, off(stage, times * noise), off(noisy, noise), said, said)
-        assert found.broken == (None if times == 3 else stage), found.explanation
+    for share, broken in ((0.75, None), (1.25, stage)):
+        right = off(stage, share * TIMES[stage] * noise)
+        found = compared(tmp_path, right, off(noisy, noise), said, said)
+        assert found.broken == broken, found.explanation
         worst = next(
             check for stage_, _, check, _ in report.worst_of_stages(found) if stage_ == stage
         )
         assert worst.item.bound.measured
-        assert noisy != stage or worst.tolerance == pytest.approx(NOISES * noise, rel=1e-3)
+        assert noisy != stage or worst.tolerance == pytest.approx(TIMES[stage] * noise, rel=1e-3)
         assert report.origin_of(worst) == "noise"
         run = (
             "again"
@@ -130,11 +135,12 @@ def test_noise_of_float32_counts_where_it_exceeds_the_table(
     as that of a scalar's gradient. In float64 the table holds."""
     quantity = "outputs" if stage == "forward" else stage
     noise = share * TOLERANCES_OF_ANY_MODEL[quantity]["float32"]
-    for times in (3, 5):
+    for part, broken in ((0.75, None), (1.25, stage)):
         says = {"precision": "float32"}
-        found = compared(tmp_path, off(stage, times * noise), off(stage, noise), says, says)
-        assert found.broken == (None if times == 3 else stage), found.explanation
-        assert found.passed == (times == 3)
+        right = off(stage, part * TIMES[stage] * noise)
+        found = compared(tmp_path, right, off(stage, noise), says, says)
+        assert found.broken == broken, found.explanation
+        assert found.passed == (broken is None)
         words = f"rounding alone moves {quantity} by "
         assert any(words in note for note in found.notes)
     says = {"precision": "float64"}

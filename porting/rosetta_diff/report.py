@@ -67,7 +67,10 @@ def bounds_line(diff: Diff) -> str:
     """The origin of all bounds, in a sentence."""
     if any(check.item.bound.measured for check in diff.checks):
         times = noises(*diff.pairing.sides)
-        return f"bounds from noise: {times:.0f} times what {' or '.join(diff.control.sources)} does"
+        of_all, of_gradients = times["outputs"], times["gradients"]
+        more = f", of gradients {of_gradients:.0f} times" if of_gradients != of_all else ""
+        does = f"what {' or '.join(diff.control.sources)} does"
+        return f"bounds from noise: {of_all:.0f} times {does}{more}"
     how = f"; a control of {diff.left}, which record.training makes, would show its noise"
     is_known = diff.control.sources or "float64" in (
         diff.control.precision,

@@ -1,8 +1,9 @@
 """The one table of bounds: how far apart two sides may be at each stage."""
 
-# A bound is so many times the left side's own noise,
-# where that was measured: in float64 on request alone.
-NOISES = 4.0
+# A bound is so many times the left side's own noise, where that was measured: in float64 on request
+# alone. 942 random correct pairs in float32, float16 and bfloat16 were off by up to 2.3 times the
+# noise in outputs, 1.9 times in the loss, and in gradients, which are sums of more, 5.4 times.
+NOISES, NOISES_OF_GRADIENTS = 4.0, 8.0
 # The same where ONNX Runtime computes one side. In 40 random batches of the bundled run's encoder,
 # an LSTM of 256 units, its states were off by up to 5.7 times the noise, and by 1.3 times in the
 # middle; PyTorch's own were as far from those of float64.

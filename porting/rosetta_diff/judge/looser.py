@@ -14,7 +14,7 @@ import numpy as np
 
 from rosetta_diff.arrays import Array, Load, largest
 from rosetta_diff.judge import rules
-from rosetta_diff.judge.bounds import DETERMINED, NOISES, SMALLEST_DETERMINED
+from rosetta_diff.judge.bounds import DETERMINED, NOISES_OF_GRADIENTS, SMALLEST_DETERMINED
 from rosetta_diff.judge.check import Check, Item, judge
 from rosetta_diff.judge.items import Stages, rounding_of_start
 from rosetta_diff.judge.outputs import activations, without_ones
@@ -121,7 +121,8 @@ def settle_ties(stages: Stages, item: Item) -> Item:
 
 def measure_by_largest_gradient(stages: Stages, item: Item) -> Item:
     """Measure a small gradient by a share of the largest one. In float32 a control tells apart
-    gradients of rounding alone, and how far rounding moves the others."""
+    gradients of rounding alone, and how far rounding moves the others. Of a sum whose terms cancel
+    it may show less than of most others, which then counts."""
     assert item.pair
     most, noise = stages.left.largest("gradients"), stages.noise.gradients.get(item.tensor, inf)
     gradient = item.pair.left_array(item.name, "gradients")
@@ -132,8 +133,9 @@ def measure_by_largest_gradient(stages: Stages, item: Item) -> Item:
     ):
         least = stages.tolerances.smallest_scale("gradients") * most
     else:
-        of_noise = NOISES * noise / stages.tolerances.bound("gradients", item.tensor)
-        least = max(SMALLEST_DETERMINED * most, of_noise)
+        of_noise = NOISES_OF_GRADIENTS * max(noise, stages.noise.of_most_gradients)
+        bound = stages.tolerances.bound("gradients", item.tensor)
+        least = max(SMALLEST_DETERMINED * most, of_noise / bound)
     return replace(item, bound=replace(item.bound, smallest_scale=least))
 
 

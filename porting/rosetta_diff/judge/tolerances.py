@@ -13,6 +13,7 @@ from rosetta_diff.judge.bounds import (
     MEASURED,
     NOISES,
     NOISES_OF_EXPORTED,
+    NOISES_OF_GRADIENTS,
     SMALLEST_SCALE,
     TOLERANCES_OF_ANY_MODEL,
     WIDENED,
@@ -37,6 +38,11 @@ class Noise:
     # Of each tensor, as numbers and not as shares.
     gradients: Mapping[str, float] = field(default_factory=dict)
 
+    @property
+    def of_most_gradients(self) -> float:
+        """What three quarters of the gradients are moved by at least, as a number."""
+        return float(np.quantile([*self.gradients.values()], 0.25)) if self.gradients else 0.0
+
     def of(self, quantity: str, tensor: str) -> float:
         """The noise of a tensor; the largest of its quantity where its own is not known."""
         return self.tensors.get(quantity, {}).get(tensor, self.most[quantity])
@@ -49,7 +55,7 @@ class Tolerances:
     precision: str  # the coarsest one in which anything was computed
     tables: Mapping[str, Mapping[str, float]]  # by precision a row of the table, by quantity
     noise: Noise  # that counts
-    times: float  # how many times the noise a bound is
+    times: Mapping[str, float]  # by quantity how many times the noise a bound is
     least: Mapping[str, float]  # by quantity what noise makes no smaller
     remarks: list[str]
 
@@ -69,13 +75,14 @@ class Tolerances:
         if precision not in ("", self.precision) or quantity not in self.noise.most:
             return table
         is_precise, own = self.precision in PRECISE, self.noise.of(quantity, tensor)
-        bound = min(table, self.times * self.noise.most[quantity])
+        times = self.times[quantity]
+        bound = min(table, times * self.noise.most[quantity])
         if is_precise and quantity not in MEASURED:
             bound = table
         if not is_precise or (
             self.precision == "float32" and (quantity in MEASURED or own > table)
         ):
-            bound = max(bound, self.times * own)
+            bound = max(bound, times * own)
         return max(bound, self.least.get(quantity, 0.0))
 
     @property
@@ -155,13 +162,11 @@ def _remarks_on_types(left: Side, right: Side) -> list[str]:
     return remarks
 
 
-def noises(left: Side, right: Side) -> float:
-    """Return how many times the left side's noise bounds are."""
-    return (
-        NOISES_OF_EXPORTED
-        if left.framework.folds_weights or right.framework.folds_weights
-        else NOISES
-    )
+def noises(left: Side, right: Side) -> dict[str, float]:
+    """Return by quantity how many times the left side's noise bounds are."""
+    if left.framework.folds_weights or right.framework.folds_weights:
+        return dict.fromkeys(TOLERANCES_OF_ANY_MODEL, NOISES_OF_EXPORTED)
+    return dict.fromkeys(TOLERANCES_OF_ANY_MODEL, NOISES) | {"gradients": NOISES_OF_GRADIENTS}
 
 
 # Constants that a framework rounds to float32, and what they take from a comparison in float64
